@@ -1,0 +1,17 @@
+"""The one kind of error that a person using photogram can mend."""
+
+
+class UserError(ValueError):
+    """A mistake in what was asked: a file, a value, an option.
+
+    Its message is one line that names the file, the value and the bound, and says what to do. The command line prints
+    that line and exits with a status other than 0; in Python it is a `ValueError`.
+    """
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """A hint for a misspelt name, `"; did you mean 'train'?"`, or nothing where no known name is near."""
+    import difflib
+
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

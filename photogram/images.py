@@ -1,0 +1,217 @@
+"""Files to pixel arrays and back: the only place that decodes and encodes images.
+
+Photographs come out as uint8 RGB, label maps as the integers that the file holds. What a file is follows from its first
+bytes, not from its name. Hostile and damaged files end in one clear `UserError`.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from photogram.errors import UserError
+
+PIXEL_LIMIT = 1 << 28
+"""The largest image that is decoded, in pixels (16384 x 16384). Larger ones are refused before any memory is taken."""
+
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
+
+_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "MPO")
+_ORIENTATION = 0x0112
+_SUB_BYTE_GREY = {"L;2": 85, "L;4": 17}  # Pillow stretches 2- and 4-bit greys to 0..255
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn whatever a decoder throws at a damaged or hostile file into one line that names the file."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (UserError, KeyboardInterrupt):
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except PermissionError:
+        raise UserError(f"{path}: no permission to read it") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder, not an image") from None
+    except Image.DecompressionBombError:
+        raise UserError(f"{path}: holds more than the limit of {PIXEL_LIMIT:,} pixels; refused") from None
+    except Image.UnidentifiedImageError:
+        size = path.stat().st_size
+        raise UserError(f"{path}: {'is empty' if size == 0 else 'is no image that can be read'}") from None
+    except Exception as e:  # decoders raise anything on hostile input: struct.error, SyntaxError, zlib.error, ...
+        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
+        raise UserError(f"{path}: cannot be decoded, damaged or cut short ({reason})") from None
+
+
+@contextmanager
+def open_image(path: str | Path) -> Iterator[Image.Image]:
+    """Open an image and check its header, before any pixel is decoded.
+
+    Raises:
+        UserError: where the file is missing, empty, no image, animated, or larger than `PIXEL_LIMIT`.
+    """
+    path = Path(path)
+    with _reading(path), Image.open(path, formats=_FORMATS) as image:
+        width, height = image.size
+        if width * height > PIXEL_LIMIT:
+            raise UserError(f"{path}: {height} x {width} pixels are more than the limit of {PIXEL_LIMIT:,}; refused")
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":  # an MPO is a JPEG with a preview behind it
+            raise UserError(f"{path}: is an animation or a stack of {frames} frames; give one frame a file")
+        yield image
+
+
+def _orientation(image: Image.Image) -> int:
+    return int(image.getexif().get(_ORIENTATION, 1) or 1)
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Height and width as displayed (turned as EXIF asks), from the header alone."""
+    with open_image(path) as image:
+        width, height = image.size
+        return (width, height) if _orientation(image) >= 5 else (height, width)
+
+
+def read_photo(path: str | Path) -> np.ndarray:
+    """Read a photograph as uint8 RGB [h, w, 3], turned as its EXIF orientation asks.
+
+    Grey becomes RGB, alpha is dropped, 16-bit greys are scaled to 8 bits. JPEG and PNG go through faster decoders where
+    they are installed (extra `data`); the pixels are the same.
+
+    Raises:
+        UserError: where the file cannot be read as one photograph.
+    """
+    path = Path(path)
+    with open_image(path) as image:
+        pixels = _fast_decoder(image)(path) if image.mode == "RGB" and _orientation(image) == 1 else None
+        if pixels is not None:
+            return pixels
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I;16") or image.mode == "I":
+            grey = np.asarray(image).astype(np.int64)
+            if grey.min() < 0 or grey.max() > 65535:
+                raise UserError(f"{path}: grey values {grey.min()}..{grey.max()} are outside 0..65535")
+            image = Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8))
+        if image.mode == "F":
+            raise UserError(f"{path}: holds floating-point values; photographs are 8- or 16-bit")
+        return np.array(image.convert("RGB"))
+
+
+def _fast_decoder(image: Image.Image) -> Callable[[Path], np.ndarray | None]:
+    if image.format == "JPEG":
+        return _decode_jpeg
+    if image.format == "PNG" and image.tile and image.tile[0][3] == "RGB":
+        return _decode_png
+    return lambda path: None
+
+
+def _decode_jpeg(path: Path) -> np.ndarray | None:
+    try:
+        import simplejpeg
+    except ImportError:
+        return None
+    return simplejpeg.decode_jpeg(path.read_bytes(), "RGB")
+
+
+def _decode_png(path: Path) -> np.ndarray | None:
+    try:
+        from kornia_rs.io import read_image_png_u8
+    except ImportError:
+        return None
+    return np.asarray(read_image_png_u8(str(path), "rgb"))
+
+
+def read_labels(path: str | Path) -> np.ndarray:
+    """Read a label map as the integers in the file: uint8 [h, w], or int32 where the file has more than 8 bits.
+
+    Palette PNGs give their indices, never their colours; 1-, 2- and 4-bit greys give 0..1, 0..3 and 0..15.
+
+    Raises:
+        UserError: where the file cannot be read, holds colours instead of indices, or was stored as JPEG, which
+            changes indices.
+    """
+    path = Path(path)
+    with open_image(path) as image:
+        if image.format in ("JPEG", "MPO"):
+            raise UserError(f"{path}: is a JPEG, which does not keep class indices; store label maps as PNG")
+        if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N"):
+            raise UserError(
+                f"{path}: holds colours (mode {image.mode}), not class indices; "
+                "turn colours into indices with `photogram prepare palette`"
+            )
+        stretched = _SUB_BYTE_GREY.get(str(image.tile[0][3]), 1) if image.mode == "L" and image.tile else 1
+        labels = np.array(ImageOps.exif_transpose(image))
+        if labels.dtype in (np.dtype(np.uint8), np.dtype(bool)):
+            return labels.astype(np.uint8) // np.uint8(stretched)
+        return labels.astype(np.int32)
+
+
+def resize_photo(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize uint8 [h, w, 3] to (height, width): bicubic (a = -0.5) with antialiasing, as in specification 5.2."""
+    if photo.shape[:2] == tuple(size):
+        return photo
+    return np.array(Image.fromarray(photo).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+
+
+def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize integers [h, w] to (height, width) by the nearest rule src = floor((i + 0.5) * in / out), exactly.
+
+    It picks offset 1 in each 2 x 2 block and 2 in each 4 x 4 block, and reproduces the label maps published with CRN at
+    half and quarter size. Always start from the full-size map: the rule applied twice is not the rule applied once.
+    """
+    if labels.shape == tuple(size):
+        return labels
+    rows, columns = (
+        (2 * np.arange(out, dtype=np.int64) + 1) * n // (2 * out) for n, out in zip(labels.shape, size, strict=True)
+    )
+    return labels[rows[:, None], columns[None, :]]
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[BinaryIO]:
+    """Write a file beside its place and rename it there at the end, so that no reader ever sees half of it."""
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with beside.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+_WRITERS: dict[str, tuple[str, dict[str, object]]] = {
+    ".png": ("PNG", {"compress_level": 6}),
+    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".webp": ("WEBP", {"quality": 95, "method": 4}),
+}
+
+
+def write_image(pixels: np.ndarray | Image.Image, path: str | Path, **options: object) -> None:
+    """Write pixels (uint8 [h, w, 3] or [h, w]; uint16 [h, w] as PNG) in the type that the file's name asks for.
+
+    Raises:
+        UserError: where the name ends in none of .png, .jpg, .jpeg, .webp.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _WRITERS:
+        raise UserError(f"{path}: cannot write {path.suffix or 'a file without a suffix'!r}; use .png, .jpg or .webp")
+    kind, defaults = _WRITERS[path.suffix.lower()]
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    with replacing(path) as file:
+        image.save(file, kind, **{**defaults, **options})

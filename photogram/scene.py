@@ -1,0 +1,322 @@
+"""What a picture shows: `Layout`, `Condition`, `Scene`, and `SceneSpec`, which says what all scenes of a data set share.
+
+Everything is batched: [n, ...]. Layouts are one small integer per pixel; photographs are float in [-1, 1]. The only way
+between those and the pixels of files is `to_pixels` and `from_pixels`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from photogram.errors import UserError
+from photogram.images import read_labels, read_photo, resize_labels, write_image
+
+Size = tuple[int, int]
+"""Height and width, in this order, everywhere."""
+
+
+@dataclass(frozen=True)
+class SceneClass:
+    """One class of a layout: its name, the colour it is drawn in (0..255), and whether it marks unlabelled pixels."""
+
+    name: str
+    color: tuple[int, int, int]
+    void: bool = False
+
+
+@dataclass(frozen=True)
+class SceneSpec:
+    """What all scenes of a data set share, and a network must know to be built.
+
+    Args:
+        classes: the classes of its layouts, by index; empty where scenes have no layout.
+        size: height and width at which photographs are shown to the network.
+        instances: whether layouts come with instance maps.
+        image_channels: channels of the image that conditions the photograph (sketch, grey, depth); 0 where there is none.
+        image_bits: bits per channel of that image in its files: 8, 16, or 32 for floating point.
+        photo_channels: channels of the photographs.
+        photo_bits: bits per channel of the photographs in their files.
+    """
+
+    classes: tuple[SceneClass, ...] = ()
+    size: Size = (256, 512)
+    instances: bool = False
+    image_channels: int = 0
+    image_bits: int = 8
+    photo_channels: int = 3
+    photo_bits: int = 8
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @property
+    def void(self) -> int | None:
+        """The index of the class that marks unlabelled pixels, or None."""
+        return next((i for i, c in enumerate(self.classes) if c.void), None)
+
+    def resized(self, size: Size) -> SceneSpec:
+        return replace(self, size=size)
+
+    def to_json(self) -> dict[str, object]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, object]) -> SceneSpec:
+        """Strict: an unknown or missing field is a `UserError`."""
+        expected = {f.name for f in fields(cls)}
+        if set(values) != expected:
+            raise UserError(f"scene spec: fields {sorted(set(values) ^ expected)} are unknown or missing")
+        classes = tuple(
+            SceneClass(c["name"], (c["color"][0], c["color"][1], c["color"][2]), c["void"])
+            for c in values["classes"]  # pyright: ignore[reportGeneralTypeIssues]
+        )
+        height, width = values["size"]  # pyright: ignore[reportGeneralTypeIssues]
+        return cls(**{**values, "classes": classes, "size": (height, width)})  # pyright: ignore[reportArgumentType]
+
+
+def read_classes(path: str | Path) -> tuple[SceneClass, ...]:
+    """Read `classes.json`: a list of {"id", "name", "color"}, ids 0..n-1, at most one with "void": true.
+
+    Raises:
+        UserError: naming the entry and what is wrong with it.
+    """
+    path = Path(path)
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; a data folder needs one, see the README on data folders") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as e:
+        raise UserError(f"{path}: cannot be read as JSON ({e})") from None
+    if not isinstance(entries, list) or not entries:
+        raise UserError(f'{path}: must be a list of {{"id", "name", "color"}}, with at least one class')
+    found: dict[int, SceneClass] = {}
+    for n, entry in enumerate(entries):
+        index, parsed = _parse_class(path, n, entry)
+        if index in found:
+            raise UserError(f"{path}: id {index} is given twice, to {found[index].name!r} and {parsed.name!r}")
+        found[index] = parsed
+    missing = sorted(set(range(len(found))) - set(found))
+    if missing:
+        raise UserError(f"{path}: ids must be 0..{len(found) - 1} without gaps; {missing[0]} is missing")
+    voids = [c.name for c in found.values() if c.void]
+    if len(voids) > 1:
+        raise UserError(f"{path}: only one class can be void, but {', '.join(map(repr, voids))} are")
+    return tuple(found[i] for i in range(len(found)))
+
+
+def _parse_class(path: Path, n: int, entry: object) -> tuple[int, SceneClass]:
+    if not isinstance(entry, dict):
+        raise UserError(f"{path}: entry {n} is {entry!r}, not an object with id, name and color")
+    unknown = sorted(set(entry) - {"id", "name", "color", "void"})
+    if unknown:
+        raise UserError(f"{path}: entry {n} has the unknown key {unknown[0]!r}; known are id, name, color, void")
+    index, name, color, void = (entry.get(k) for k in ("id", "name", "color", "void"))
+    if type(index) is not int or not 0 <= index <= 65535:
+        raise UserError(f"{path}: entry {n} has id {index!r}; ids are integers 0..65535")
+    if not isinstance(name, str) or not name:
+        raise UserError(f"{path}: class {index} has name {name!r}; names are text")
+    if not (isinstance(color, list) and len(color) == 3 and all(type(v) is int and 0 <= v <= 255 for v in color)):
+        raise UserError(f"{path}: class {index} ({name}) has color {color!r}; colours are [red, green, blue] in 0..255")
+    if void not in (None, True, False):
+        raise UserError(f'{path}: class {index} ({name}) has "void": {void!r}; it is true or false')
+    return index, SceneClass(name, (color[0], color[1], color[2]), bool(void))
+
+
+def write_classes(classes: Sequence[SceneClass], path: str | Path) -> None:
+    """Write `classes.json`, one class a line, whole or not at all."""
+    from photogram.images import replacing
+
+    lines = [
+        json.dumps({"id": i, "name": c.name, "color": list(c.color)} | ({"void": True} if c.void else {}))
+        for i, c in enumerate(classes)
+    ]
+    with replacing(path) as file:
+        file.write(("[\n  " + ",\n  ".join(lines) + "\n]\n").encode())
+
+
+class Layout(NamedTuple):
+    """A semantic layout: which class each pixel belongs to, and which object, where that is known.
+
+    Args:
+        classes: class indices, uint8 or wider.
+        instances: object numbers, any integers; equal within an object.
+    """
+
+    classes: Int[Tensor, "n h w"] | UInt8[Tensor, "n h w"]
+    instances: Int[Tensor, "n h w"] | None = None
+
+    @staticmethod
+    def open(path: str | Path, instances: str | Path | None = None) -> Layout:
+        """Read one layout from index image files, as a batch of one at the files' size.
+
+        Raises:
+            UserError: where a file cannot be read as indices, or the two differ in size.
+        """
+        classes = read_labels(path)
+        if instances is None:
+            return Layout(torch.from_numpy(classes)[None])
+        objects = read_labels(instances).astype(np.int32)
+        if objects.shape != classes.shape:
+            raise UserError(f"{instances}: is {shape(objects)}, but the layout {path} is {shape(classes)}")
+        return Layout(torch.from_numpy(classes)[None], torch.from_numpy(objects)[None])
+
+    @property
+    def size(self) -> Size:
+        return (self.classes.shape[-2], self.classes.shape[-1])
+
+    def resized(self, size: Size) -> Layout:
+        """At another size, by the nearest rule of `photogram.images.resize_labels`; exact for indices."""
+
+        def nearest(maps: Tensor) -> Tensor:
+            return torch.stack([torch.from_numpy(resize_labels(m, size)) for m in maps.cpu().numpy()])
+
+        return Layout(nearest(self.classes), None if self.instances is None else nearest(self.instances))
+
+    def padded(self, size: Size, void: int | None) -> Layout:
+        """Grown to the right and below: with the void class where there is one, else with what stands at the border."""
+        below, right = size[0] - self.size[0], size[1] - self.size[1]
+
+        def grow(maps: Tensor, value: int | None) -> Tensor:
+            if value is not None:
+                return torch.nn.functional.pad(maps, (0, right, 0, below), value=value)
+            rows = torch.arange(size[0], device=maps.device).clamp(max=maps.shape[-2] - 1)
+            columns = torch.arange(size[1], device=maps.device).clamp(max=maps.shape[-1] - 1)
+            return maps[:, rows[:, None], columns]
+
+        return Layout(grow(self.classes, void), None if self.instances is None else grow(self.instances, 0))
+
+    def to(self, device: torch.device | str) -> Layout:
+        instances = None if self.instances is None else self.instances.to(device, non_blocking=True)
+        return Layout(self.classes.to(device, non_blocking=True), instances)
+
+
+class Condition(NamedTuple):
+    """What the picture is asked to show: a layout, an image (sketch, grey photograph, depth), both, or nothing.
+
+    Args:
+        layout: class indices and object numbers.
+        image: any number of channels, float in [-1, 1].
+    """
+
+    layout: Layout | None = None
+    image: Float[Tensor, "n c h w"] | None = None
+
+    @property
+    def size(self) -> Size | None:
+        """Height and width of what is asked for, or None where nothing is."""
+        if self.layout is not None:
+            return self.layout.size
+        return None if self.image is None else (self.image.shape[-2], self.image.shape[-1])
+
+    def to(self, device: torch.device | str) -> Condition:
+        return Condition(
+            None if self.layout is None else self.layout.to(device),
+            None if self.image is None else self.image.to(device, non_blocking=True),
+        )
+
+
+class Scene(NamedTuple):
+    """A condition and the photograph that was taken of it.
+
+    In an unpaired data set the two come from different scenes; a layout without a photograph has none.
+    """
+
+    condition: Condition
+    photo: Float[Tensor, "n c h w"] | None = None
+
+    def to(self, device: torch.device | str) -> Scene:
+        photo = None if self.photo is None else self.photo.to(device, non_blocking=True)
+        return Scene(self.condition.to(device), photo)
+
+
+def collate(scenes: Sequence[Scene]) -> Scene:
+    """Join scenes into one batch; what all of them lack stays None."""
+
+    def join(parts: Iterable[Tensor | None]) -> Tensor | None:
+        present = [p for p in parts if p is not None]
+        return torch.cat(present) if present else None
+
+    layouts = [s.condition.layout for s in scenes if s.condition.layout is not None]
+    layout = None
+    if layouts:
+        layout = Layout(torch.cat([layer.classes for layer in layouts]), join(layer.instances for layer in layouts))
+    return Scene(Condition(layout, join(s.condition.image for s in scenes)), join(s.photo for s in scenes))
+
+
+def one_hot(
+    classes: Int[Tensor, "n h w"] | UInt8[Tensor, "n h w"], num_classes: int
+) -> Float[Tensor, "n {num_classes} h w"]:
+    """One float plane per class; for the few places where a paper needs planes (see the architecture on integers)."""
+    n, h, w = classes.shape
+    planes = torch.zeros(n, num_classes, h, w, device=classes.device)
+    return planes.scatter_(1, classes.long()[:, None], 1.0)
+
+
+def check_layout(layout: Layout, spec: SceneSpec, source: str = "layout") -> None:
+    """Refuse classes that the spec does not list, naming the first such pixel.
+
+    Raises:
+        UserError: with the source, the value, its place and the bound.
+    """
+    wrong = layout.classes >= spec.num_classes
+    if layout.classes.dtype != torch.uint8:
+        wrong |= layout.classes < 0
+    if not bool(wrong.any()):
+        return
+    n, row, column = wrong.nonzero()[0].tolist()
+    value = int(layout.classes[n, row, column])
+    raise UserError(
+        f"{source}: class {value} at (row {row}, column {column}), but there are only classes 0..{spec.num_classes - 1}"
+    )
+
+
+def to_pixels(photo: Float[Tensor, "*n c h w"]) -> UInt8[Tensor, "*n h w c"]:
+    """[-1, 1] to 0..255, clamped and rounded half up."""
+    pixels = ((photo.detach().float() + 1) * 127.5 + 0.5).floor().clamp(0, 255)
+    return pixels.to(torch.uint8).movedim(-3, -1).contiguous()
+
+
+def from_pixels(pixels: np.ndarray | Tensor) -> Float[Tensor, "*n c h w"]:
+    """0..255 to [-1, 1]; channels go first."""
+    return (torch.as_tensor(pixels).movedim(-1, -3).float() / 127.5 - 1).contiguous()
+
+
+def draw(classes: np.ndarray, spec: SceneSpec) -> np.ndarray:
+    """Draw class indices [h, w] in their colours, uint8 [h, w, 3]."""
+    palette = np.array([c.color for c in spec.classes], dtype=np.uint8)
+    return palette[classes]
+
+
+def shape(array: np.ndarray | Tensor) -> str:
+    """`height x width` of an image array or label map, for messages."""
+    return f"{array.shape[0]} x {array.shape[1]}"
+
+
+def save(photo: Float[Tensor, "1 c h w"] | Float[Tensor, "c h w"], path: str | Path) -> None:
+    """Write one photograph in [-1, 1] as .png, .jpg or .webp, by the name of the file.
+
+    Raises:
+        UserError: for a batch of several, an unknown suffix, or a folder that cannot be written.
+    """
+    if photo.ndim == 4 and photo.shape[0] != 1:
+        raise UserError(f"save writes one photograph, but there are {photo.shape[0]}; index the batch first")
+    pixels = to_pixels(photo[0] if photo.ndim == 4 else photo).cpu().numpy()
+    try:
+        write_image(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, path)
+    except OSError as e:
+        raise UserError(f"{path}: cannot be written ({e.strerror or e})") from None
+
+
+def open_photo(path: str | Path) -> Float[Tensor, "1 3 h w"]:
+    """Read one photograph as a batch of one, float in [-1, 1]."""
+    return from_pixels(read_photo(path))[None]
