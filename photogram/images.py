@@ -6,6 +6,7 @@ bytes, not from its name. Hostile and damaged files end in one clear `UserError`
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,17 +15,22 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
+from PIL.PngImagePlugin import PngImageFile
 
 from photogram.errors import UserError
 
-PIXEL_LIMIT = 1 << 28
-"""The largest image that is decoded, in pixels (16384 x 16384). Larger ones are refused before any memory is taken."""
+PIXEL_LIMIT = 1 << 27
+"""The largest image that is decoded, in pixels (8192 x 16384). Larger ones are refused before any is decoded.
+
+It lies below the 179 million at which Pillow refuses by itself, so that this is the one limit there is.
+"""
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "MPO")
+_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # an MPO is opened as a JPEG
+_LABEL_FORMATS = ("PNG", "TIFF", "BMP", "GIF")  # those that give back the integers that were stored
 _ORIENTATION = 0x0112
 _SUB_BYTE_GREY = {"L;2": 85, "L;4": 17}  # Pillow stretches 2- and 4-bit greys to 0..255
 
@@ -50,12 +56,14 @@ def _reading(path: Path) -> Iterator[None]:
         size = path.stat().st_size
         raise UserError(f"{path}: {'is empty' if size == 0 else 'is no image that can be read'}") from None
     except Exception as e:  # decoders raise anything on hostile input: struct.error, SyntaxError, zlib.error, ...
-        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
+        if isinstance(e, OSError) and e.errno is not None:  # the system's, not a decoder's
+            raise UserError(f"{path}: cannot be read ({e.strerror})") from None
+        reason = " ".join(str(e).split()) or type(e).__name__
         raise UserError(f"{path}: cannot be decoded, damaged or cut short ({reason})") from None
 
 
 @contextmanager
-def open_image(path: str | Path) -> Iterator[Image.Image]:
+def open_image(path: str | Path) -> Iterator[ImageFile.ImageFile]:
     """Open an image and check its header, before any pixel is decoded.
 
     Raises:
@@ -72,8 +80,30 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
         yield image
 
 
-def _orientation(image: Image.Image) -> int:
-    return int(image.getexif().get(_ORIENTATION, 1) or 1)
+def _orientation(image: ImageFile.ImageFile) -> int:
+    """How EXIF says that the decoded pixels must be turned, 1..8; 1 is not at all."""
+    if image.format == "TIFF":  # Pillow turns these itself
+        return 1
+    if isinstance(image, PngImageFile) and not _metadata_behind_pixels(image):
+        exif = Image.Image.getexif(image)  # PngImageFile.getexif would decode all pixels first
+    else:
+        exif = image.getexif()
+    orientation = exif.get(_ORIENTATION, 1)
+    return int(orientation) if orientation in range(1, 9) else 1
+
+
+def _metadata_behind_pixels(image: PngImageFile) -> bool:
+    """Whether a PNG has chunks behind its pixels that may hold an orientation. Few have."""
+    assert image.fp is not None
+    start, pixels, found = image.fp.tell(), False, False
+    image.fp.seek(8)  # the signature
+    while not found and len(head := image.fp.read(8)) == 8:
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        pixels |= kind == b"IDAT"
+        found = pixels and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+        image.fp.seek(length + 4, os.SEEK_CUR)
+    image.fp.seek(start)
+    return found
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -86,8 +116,9 @@ def image_size(path: str | Path) -> tuple[int, int]:
 def read_photo(path: str | Path) -> np.ndarray:
     """Read a photograph as uint8 RGB [h, w, 3], turned as its EXIF orientation asks.
 
-    Grey becomes RGB, alpha is dropped, 16-bit greys are scaled to 8 bits. JPEG and PNG go through faster decoders where
-    they are installed (extra `data`); the pixels are the same.
+    Grey becomes RGB, alpha is dropped, 16-bit greys are scaled to 8 bits, 16-bit colours keep their upper 8
+    bits. JPEG and PNG go through faster decoders where they are installed (extra `data`); the pixels are the
+    same, and Pillow has the last word on what these refuse.
 
     Raises:
         UserError: where the file cannot be read as one photograph.
@@ -108,10 +139,10 @@ def read_photo(path: str | Path) -> np.ndarray:
         return np.array(image.convert("RGB"))
 
 
-def _fast_decoder(image: Image.Image) -> Callable[[Path], np.ndarray | None]:
+def _fast_decoder(image: ImageFile.ImageFile) -> Callable[[Path], np.ndarray | None]:
     if image.format == "JPEG":
         return _decode_jpeg
-    if image.format == "PNG" and image.tile and image.tile[0][3] == "RGB":
+    if image.format == "PNG" and _raw_mode(image) == "RGB":
         return _decode_png
     return lambda path: None
 
@@ -121,7 +152,10 @@ def _decode_jpeg(path: Path) -> np.ndarray | None:
         import simplejpeg
     except ImportError:
         return None
-    return simplejpeg.decode_jpeg(path.read_bytes(), "RGB")
+    try:
+        return simplejpeg.decode_jpeg(path.read_bytes(), "RGB")
+    except ValueError:
+        return None
 
 
 def _decode_png(path: Path) -> np.ndarray | None:
@@ -129,7 +163,10 @@ def _decode_png(path: Path) -> np.ndarray | None:
         from kornia_rs.io import read_image_png_u8
     except ImportError:
         return None
-    return np.asarray(read_image_png_u8(str(path), "rgb"))
+    try:
+        return np.asarray(read_image_png_u8(str(path), "rgb"))
+    except Exception:  # it raises nothing narrower
+        return None
 
 
 def read_labels(path: str | Path) -> np.ndarray:
@@ -138,23 +175,36 @@ def read_labels(path: str | Path) -> np.ndarray:
     Palette PNGs give their indices, never their colours; 1-, 2- and 4-bit greys give 0..1, 0..3 and 0..15.
 
     Raises:
-        UserError: where the file cannot be read, holds colours instead of indices, or was stored as JPEG, which
-            changes indices.
+        UserError: where the file cannot be read, holds colours instead of indices, or was stored in a format
+            that does not give back what was stored, such as JPEG.
     """
     path = Path(path)
     with open_image(path) as image:
         if image.format in ("JPEG", "MPO"):
             raise UserError(f"{path}: is a JPEG, which does not keep class indices; store label maps as PNG")
+        if image.format not in _LABEL_FORMATS:
+            raise UserError(f"{path}: is a {image.format}, which may change indices; store label maps as PNG")
+        if image.mode == "F":
+            raise UserError(f"{path}: holds floating-point values, not indices; store label maps as PNG")
         if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N"):
             raise UserError(
                 f"{path}: holds colours (mode {image.mode}), not class indices; "
                 "turn colours into indices with `photogram prepare palette`"
             )
-        stretched = _SUB_BYTE_GREY.get(str(image.tile[0][3]), 1) if image.mode == "L" and image.tile else 1
+        raw = _raw_mode(image)
+        if image.mode in ("1", "L") and "I" in raw.partition(";")[2]:
+            raise UserError(f"{path}: stores white as 0 (mode {raw}); store label maps as PNG")
+        stretched = _SUB_BYTE_GREY.get(raw[:3], 1)
         labels = np.array(ImageOps.exif_transpose(image))
         if labels.dtype in (np.dtype(np.uint8), np.dtype(bool)):
             return labels.astype(np.uint8) // np.uint8(stretched)
         return labels.astype(np.int32)
+
+
+def _raw_mode(image: ImageFile.ImageFile) -> str:
+    """How pixels are stored in the file, in Pillow's words, such as `L;4` for a 4-bit grey."""
+    stored = image.tile[0].args if image.tile else ""
+    return str(stored[0] if isinstance(stored, tuple) else stored)
 
 
 def resize_photo(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -213,5 +263,7 @@ def write_image(pixels: np.ndarray | Image.Image, path: str | Path, **options: o
         raise UserError(f"{path}: cannot write {path.suffix or 'a file without a suffix'!r}; use .png, .jpg or .webp")
     kind, defaults = _WRITERS[path.suffix.lower()]
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    encoded = io.BytesIO()  # not straight into the file: Pillow does not notice there that a JPEG was cut short
+    image.save(encoded, kind, **{**defaults, **options})
     with replacing(path) as file:
-        image.save(file, kind, **{**defaults, **options})
+        file.write(encoded.getbuffer())

@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 Advance = Callable[[str], None]
 """Called once for each finished item, with a short text to show beside the bar."""
@@ -67,7 +75,9 @@ class _Lines:
         speed = (self.done - self.before) / max(now - self.started, 1e-9)
         left = (self.total - self.done) / max(speed, 1e-9)
         self.console.print(
-            f"{self.title}: {self.done}/{self.total}, {_clock(left)} left  {self.text}", highlight=False, markup=False,
+            f"{self.title}: {self.done}/{self.total}, {_clock(left)} left  {self.text}",
+            highlight=False,
+            markup=False,
             soft_wrap=True,
         )
 

@@ -1,4 +1,4 @@
-"""What a picture shows: `Layout`, `Condition`, `Scene`, and `SceneSpec`, which says what all scenes of a data set share.
+"""What a picture shows: `Layout`, `Condition`, `Scene`; and `SceneSpec`, what all scenes of a data set share.
 
 Everything is batched: [n, ...]. Layouts are one small integer per pixel; photographs are float in [-1, 1]. The only way
 between those and the pixels of files is `to_pixels` and `from_pixels`.
@@ -41,7 +41,7 @@ class SceneSpec:
         classes: the classes of its layouts, by index; empty where scenes have no layout.
         size: height and width at which photographs are shown to the network.
         instances: whether layouts come with instance maps.
-        image_channels: channels of the image that conditions the photograph (sketch, grey, depth); 0 where there is none.
+        image_channels: channels of the conditioning image (sketch, grey, depth); 0 where there is none.
         image_bits: bits per channel of that image in its files: 8, 16, or 32 for floating point.
         photo_channels: channels of the photographs.
         photo_bits: bits per channel of the photographs in their files.
@@ -72,16 +72,32 @@ class SceneSpec:
 
     @classmethod
     def from_json(cls, values: dict[str, object]) -> SceneSpec:
-        """Strict: an unknown or missing field is a `UserError`."""
+        """Strict: an unknown, missing or unfit field is a `UserError`."""
         expected = {f.name for f in fields(cls)}
         if set(values) != expected:
             raise UserError(f"scene spec: fields {sorted(set(values) ^ expected)} are unknown or missing")
-        classes = tuple(
-            SceneClass(c["name"], (c["color"][0], c["color"][1], c["color"][2]), c["void"])
-            for c in values["classes"]  # pyright: ignore[reportGeneralTypeIssues]
-        )
-        height, width = values["size"]  # pyright: ignore[reportGeneralTypeIssues]
-        return cls(**{**values, "classes": classes, "size": (height, width)})  # pyright: ignore[reportArgumentType]
+        if type(values["instances"]) is not bool:
+            raise UserError(f"scene spec: instances is {values['instances']!r}; it is true or false")
+        numbers = sorted(expected - {"classes", "size", "instances"})
+        for name in numbers:
+            if not _is_count(values[name]):
+                raise UserError(f"scene spec: {name} is {values[name]!r}; it is an integer of 0 or more")
+        size, entries = values["size"], values["classes"]
+        if not (isinstance(size, list | tuple) and len(size) == 2 and all(map(_is_count, size))):
+            raise UserError(f"scene spec: size is {size!r}; it is [height, width]")
+        if not isinstance(entries, list | tuple):
+            raise UserError(f"scene spec: classes is {entries!r}, not a list")
+        classes = []
+        for n, entry in enumerate(entries):
+            if not isinstance(entry, dict) or set(entry) != {f.name for f in fields(SceneClass)}:
+                raise UserError(f"scene spec: class {n} is {entry!r}; it has name, color and void")
+            color = list(entry["color"]) if isinstance(entry["color"], tuple) else entry["color"]
+            classes.append(_parse_class(Path("scene spec"), n, {"id": n, **entry, "color": color})[1])
+        return cls(**{**values, "classes": tuple(classes), "size": tuple(size)})  # pyright: ignore[reportArgumentType]
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
 
 
 def read_classes(path: str | Path) -> tuple[SceneClass, ...]:
@@ -127,7 +143,7 @@ def _parse_class(path: Path, n: int, entry: object) -> tuple[int, SceneClass]:
         raise UserError(f"{path}: class {index} has name {name!r}; names are text")
     if not (isinstance(color, list) and len(color) == 3 and all(type(v) is int and 0 <= v <= 255 for v in color)):
         raise UserError(f"{path}: class {index} ({name}) has color {color!r}; colours are [red, green, blue] in 0..255")
-    if void not in (None, True, False):
+    if void is not None and type(void) is not bool:
         raise UserError(f'{path}: class {index} ({name}) has "void": {void!r}; it is true or false')
     return index, SceneClass(name, (color[0], color[1], color[2]), bool(void))
 
@@ -240,17 +256,29 @@ class Scene(NamedTuple):
 
 
 def collate(scenes: Sequence[Scene]) -> Scene:
-    """Join scenes into one batch; what all of them lack stays None."""
+    """Join scenes into one batch; what all of them lack stays None.
 
-    def join(parts: Iterable[Tensor | None]) -> Tensor | None:
+    Raises:
+        UserError: where some of them have a part (a photograph, instances) that others lack.
+    """
+
+    def join(parts: Iterable[Tensor | None], name: str) -> Tensor | None:
+        parts = list(parts)
         present = [p for p in parts if p is not None]
+        if present and len(present) < len(parts):
+            raise UserError(f"batch: {len(present)} of {len(parts)} scenes have {name}; it takes all or none")
         return torch.cat(present) if present else None
 
-    layouts = [s.condition.layout for s in scenes if s.condition.layout is not None]
-    layout = None
-    if layouts:
-        layout = Layout(torch.cat([layer.classes for layer in layouts]), join(layer.instances for layer in layouts))
-    return Scene(Condition(layout, join(s.condition.image for s in scenes)), join(s.photo for s in scenes))
+    layouts = [s.condition.layout for s in scenes]
+    classes = join((None if layout is None else layout.classes for layout in layouts), "a layout")
+    instances = join((None if layout is None else layout.instances for layout in layouts), "an instance map")
+    return Scene(
+        Condition(
+            None if classes is None else Layout(classes, instances),
+            join((s.condition.image for s in scenes), "an image"),
+        ),
+        join((s.photo for s in scenes), "a photograph"),
+    )
 
 
 def one_hot(
@@ -268,7 +296,8 @@ def check_layout(layout: Layout, spec: SceneSpec, source: str = "layout") -> Non
     Raises:
         UserError: with the source, the value, its place and the bound.
     """
-    wrong = layout.classes >= spec.num_classes
+    bound = torch.tensor(spec.num_classes, device=layout.classes.device).expand(1)  # a bare 256 wraps to a uint8 0
+    wrong = layout.classes >= bound
     if layout.classes.dtype != torch.uint8:
         wrong |= layout.classes < 0
     if not bool(wrong.any()):

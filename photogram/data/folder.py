@@ -7,6 +7,7 @@ so a training that resumes sees what it would have seen.
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -91,6 +92,13 @@ def pair_files(split: Path) -> Pairing:
     )
 
 
+def _size_and_end(path: Path, end: int = 256) -> tuple[int, bytes]:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - end))
+        return size, file.read()
+
+
 class Folder:
     """Scenes of one split of a data folder, at one size.
 
@@ -144,12 +152,20 @@ class Folder:
         return self.pairs[index].stem
 
     def fingerprint(self) -> str:
-        """A short hash of what is trained on: the classes, the stems and the sizes of the files."""
+        """A short hash of what is trained on: the classes, and stem, size and last bytes of each file.
+
+        The last bytes of a PNG hold a checksum of all its pixels, so that no change of a layout escapes.
+        """
         digest = hashlib.sha256(repr(self.classes).encode())
         for pair in self.pairs:
             for path in (pair.layout, pair.photo, pair.instances):
-                digest.update(f"{pair.stem} {path.stat().st_size if path else None}\n".encode())
+                digest.update(f"{pair.stem!r} {_size_and_end(path) if path else None}\n".encode())
         return digest.hexdigest()[:16]
+
+    def settings(self) -> dict[str, object]:
+        """What must stay as it is while a training goes on."""
+        size = None if self.size is None else list(self.size)
+        return {"data": self.fingerprint(), "size": size, "fit": self.fit, "flip": self.flip}
 
     def __getitem__(self, key: tuple[int, int]) -> Scene:
         """The scene `index` as the number `draw` makes it: equal numbers give equal flips and crops."""

@@ -1,0 +1,40 @@
+PY ?= python3
+VENV ?= .venv
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
+RUN = $(VENV)/bin/python
+
+.PHONY: quickstart test test-slow faults lint types bench clean
+
+$(VENV)/.core: pyproject.toml constraints.txt
+	$(PY) -m venv $(VENV)
+	$(PIP) install -q -c constraints.txt -e '.[train,data]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+quickstart: $(VENV)/.core        ## train a small network on the toy world, paint, and say which picture to open
+	$(VENV)/bin/photogram quickstart
+
+test: $(VENV)/.dev               ## every test but the long ones
+	$(RUN) -m pytest -q -n 2 -m "not slow and not faults"
+
+test-slow: $(VENV)/.dev          ## the long tests
+	$(RUN) -m pytest -q -m slow --timeout 3600
+
+faults: $(VENV)/.dev             ## kill trainings at 50 random moments; nothing may be lost or differ
+	$(RUN) -m pytest -q -m faults --timeout 3600 -s
+
+lint: $(VENV)/.dev
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+types: $(VENV)/.dev
+	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
+
+bench: $(VENV)/.dev
+	$(RUN) benchmarks/loading.py
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

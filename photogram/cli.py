@@ -1,0 +1,288 @@
+"""The verbs of the command line. Each is a function whose arguments tyro turns into flags.
+
+`photogram --help` imports neither torch nor a recipe; a verb imports what it needs when it is called.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional
+
+from photogram.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from photogram.data.prepare import Summary
+
+HELP = """\
+photogram: photographic images made without a camera
+
+  photogram quickstart                        train on a toy world and paint, offline, in minutes: start here
+  photogram prepare FORM SRC --out DATA       bring a data set into photogram's form
+  photogram check DATA                        the data doctor: what is wrong with a data folder
+  photogram train RECIPE --data DATA --out RUN    train; the same command again goes on
+  photogram synthesize RUN LAYOUTS --out DIR  paint layouts with what a run has learned
+
+Each verb has --help. Forms: {forms}. Recipes: {recipes}.
+Exit status: 0 all well, 1 a mistake that the message names, 2 unknown words, 130 interrupted.
+"""
+FORMS = ("cityscapes", "camvid", "coco-stuff", "palette", "toy")
+RECIPES = ("crn",)  # spelt out, so that help need not import them; a test compares
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one verb and return the exit status; mistakes end in one line on stderr, never in a traceback."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP.format(forms=", ".join(FORMS), recipes=", ".join(RECIPES)), end="")
+        return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version"):
+        from photogram import __version__
+
+        print(f"photogram {__version__}")
+        return 0
+    verb, rest = arguments[0], list(arguments[1:])
+    if verb not in VERBS:
+        return _complain(f"unknown verb {verb!r}{nearest(verb, list(VERBS))}; `photogram --help` lists them", 2)
+    try:
+        return VERBS[verb](rest)
+    except UserError as e:
+        return _complain(str(e), 1)
+    except KeyboardInterrupt as e:
+        return _complain(str(e) or "interrupted; the same command again goes on", 130)
+    except BrokenPipeError:  # the reader of our output has gone; not our mistake
+        sys.stdout = None
+        return 1
+    except OSError as e:
+        return _complain(f"{e.filename or 'a file'}: {e.strerror or e}", 1)
+
+
+def _complain(message: str, status: int) -> int:
+    print(f"photogram: {message}", file=sys.stderr)
+    return status
+
+
+def _parse(function: Callable[..., int], verb: str, arguments: Sequence[str]) -> int:
+    return tyro.cli(function, prog=f"photogram {verb}", args=list(arguments), config=(tyro.conf.FlagCreatePairsOff,))
+
+
+# --- prepare ---------------------------------------------------------------------------------------------------------
+
+
+def _prepare(arguments: Sequence[str]) -> int:
+    from photogram.data import prepare
+
+    def cityscapes(source: Positional[Path], /, *, out: Path, classes: Literal[19, 35] = 19) -> int:
+        """Cityscapes in its official tree and names.
+
+        Args:
+            source: the folder that holds leftImg8bit and gtFine.
+            out: the data folder to write.
+            classes: 19 training classes and unlabelled, or all 35 ids for instance-aware work.
+        """
+        return _say(prepare.prepare_cityscapes(source, out=out, classes=classes))
+
+    def camvid(source: Positional[Path], /, *, out: Path, classes: Literal[11, 32] = 11) -> int:
+        """CamVid: the original 32 colours, or the 11 classes of SegNet's form.
+
+        Args:
+            source: the folder of photographs and labels.
+            out: the data folder to write.
+            classes: 11 classes and unlabelled, or all 32.
+        """
+        return _say(prepare.prepare_camvid(source, out=out, classes=classes))
+
+    def coco_stuff(source: Positional[Path], /, *, out: Path) -> int:
+        """COCO-Stuff: 182 classes and unlabelled, with instances where there are some.
+
+        Args:
+            source: the folder of photographs and label maps.
+            out: the data folder to write.
+        """
+        return _say(prepare.prepare_coco_stuff(source, out=out))
+
+    def palette(
+        source: Positional[Path],
+        /,
+        *,
+        out: Path,
+        map: Path | None = None,
+        classes: Path | None = None,
+        tolerance: int = 0,
+        val_share: float = 0.1,
+    ) -> int:
+        """Colour-coded layouts of any origin, RGB or indexed, with or without photographs.
+
+        Args:
+            source: a folder of layouts, or of photos/ and layouts/, or of train/ and val/ with those.
+            out: the data folder to write.
+            map: a JSON file that sends classes to classes; what it does not name becomes void.
+            classes: a classes.json or palette.json that names the colours.
+            tolerance: snap colours to the nearest class within so many steps of a channel (0..255).
+            val_share: the share of scenes held out, where the source has no split.
+        """
+        settings = {"map": map, "classes": classes, "tolerance": tolerance, "val_share": val_share}
+        return _say(prepare.prepare_palette(source, out=out, **settings))  # pyright: ignore[reportArgumentType]
+
+    def toy(*, out: Path, size: tuple[int, int] = (96, 128), train: int = 400, val: int = 40, seed: int = 0) -> int:
+        """A procedural toy world: street scenes with instances, drawn by numbers.
+
+        Args:
+            out: the data folder to write.
+            size: height and width.
+            train: scenes to train on.
+            val: scenes held out.
+            seed: another seed is another world.
+        """
+        from photogram.data.toy import write_toy
+
+        write_toy(out, size=size, train=train, val=val, seed=seed)
+        print(f"{out}: {train} scenes to train on and {val} held out; `photogram check {out}` examines them")
+        return 0
+
+    forms: dict[str, Callable[..., int]] = dict(zip(FORMS, (cityscapes, camvid, coco_stuff, palette, toy), strict=True))
+    return tyro.extras.subcommand_cli_from_dict(forms, prog="photogram prepare", args=list(arguments))
+
+
+def _say(summary: Summary) -> int:
+    from rich.console import Console
+
+    Console().print(summary.text(), highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+# --- check -----------------------------------------------------------------------------------------------------------
+
+
+def _check(arguments: Sequence[str]) -> int:
+    def check(data: Positional[Path], /, *, json_: Annotated[bool, tyro.conf.arg(name="json")] = False) -> int:
+        """The data doctor: read every file of a data folder and say what is wrong with it.
+
+        Args:
+            data: the data folder.
+            json_: print the findings as JSON, for programs.
+        """
+        from photogram.data.check import check as examine
+        from photogram.data.check import render
+
+        report = examine(data, quiet=json_)
+        if json_:
+            print(json.dumps(report.to_json(), indent=2))
+        else:
+            from rich.console import Console
+
+            render(report, Console())
+        return 1 if report.stops_training else 0
+
+    return _parse(check, "check", arguments)
+
+
+# --- train -----------------------------------------------------------------------------------------------------------
+
+
+_FROM = tyro.conf.arg(name="from", metavar="FOLDER")
+
+
+@dataclass(frozen=True)
+class TrainFlags:
+    """What every recipe is trained with."""
+
+    data: Path
+    """The data folder."""
+    out: Path
+    """The run's folder; the same command again goes on there."""
+    steps: int
+    """Train until so many steps are taken; a later command may ask for more."""
+    size: tuple[int, int] | None = None
+    """Height and width to train at; without it, the size of the first photograph."""
+    batch_size: int = 1
+    """Photographs a step and process."""
+    seed: int = 0
+    """Of the first weights, the order and all noise."""
+    save_every: int = 1000
+    """Steps between two saves of state, network, sheet and report."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16: convolutions in bfloat16, the rest in float32; auto: where the device has it."""
+    workers: int = 1
+    """Processes that read data ahead."""
+    fit: Literal["stretch", "crop"] = "stretch"
+    """Photographs of another aspect: stretch them, or cover the size and crop a window."""
+    flip: bool = False
+    """Mirror every second scene."""
+    start_from: Annotated[Path | None, _FROM] = None
+    """A run or published network to start from."""
+
+
+def _train(arguments: Sequence[str]) -> int:
+    from photogram.recipes import members
+
+    def command(recipe_type: type[Any]) -> Callable[..., int]:
+        def train(flags: Any, recipe: Any) -> int:
+            return _run_training(flags, recipe)
+
+        train.__doc__ = recipe_type.__doc__
+        train.__annotations__ = {
+            "flags": tyro.conf.OmitArgPrefixes[TrainFlags],
+            "recipe": tyro.conf.OmitArgPrefixes[recipe_type],
+            "return": int,
+        }
+        return train
+
+    recipes = {recipe.__name__.lower(): command(recipe) for recipe in members()}
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in recipes:
+        raise UserError(
+            f"unknown recipe {arguments[0]!r}{nearest(arguments[0], list(recipes))}; there is {', '.join(recipes)}"
+        )
+    return tyro.extras.subcommand_cli_from_dict(
+        recipes, prog="photogram train", args=list(arguments), config=(tyro.conf.FlagCreatePairsOff,)
+    )
+
+
+def _run_training(flags: TrainFlags, recipe: Any) -> int:
+    from rich.console import Console
+
+    from photogram.data.check import check, render
+    from photogram.data.folder import Folder
+    from photogram.images import image_size
+    from photogram.training import Plan, train
+
+    console = Console(stderr=True)
+    data = Folder(flags.data, "train")
+    first = data.pairs[0].photo
+    assert first is not None  # Folder leaves out what has no photograph
+    size = flags.size or image_size(first)
+    report = check(flags.data, quick=True, size=size, quiet=True)
+    if report.stops_training:
+        render(report, console)
+        raise UserError(f"{flags.data}: the data would stop the training; mend what is listed above")
+    held_out = (flags.data / "val" / "layouts").is_dir()
+    plan = Plan(
+        steps=flags.steps,
+        batch_size=flags.batch_size,
+        seed=flags.seed,
+        save_every=flags.save_every,
+        precision=flags.precision,
+        workers=flags.workers,
+        start_from=flags.start_from,
+    )
+    train(
+        recipe,
+        Folder(flags.data, "train", size=size, fit=flags.fit, flip=flags.flip),
+        flags.out,
+        plan,
+        Folder(flags.data, "val", size=size, fit=flags.fit, photos=False) if held_out else None,
+    )
+    console.print(f"trained; open {flags.out / 'report.html'}", highlight=False, soft_wrap=True)
+    return 0
+
+
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "prepare": _prepare,
+    "check": _check,
+    "train": _train,
+}

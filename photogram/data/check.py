@@ -1,0 +1,332 @@
+"""The data doctor: looks at the files of a data folder and says, by name, what stops or spoils a training.
+
+`check` reads, `Report` is what it found, for programs through `to_json`, and `render` shows it to people. Two
+depths:
+
+- full: every pixel of every file of every split, in parallel;
+- quick, before a training: pairing, classes, the headers of all files and the values of all layouts in
+  `train` and `val`. It decodes no photograph and no instance map, and beyond `QUICK_SCENES` scenes it stops
+  after `QUICK_SECONDS` and says how many it has read; the rest are still checked when they are loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from photogram.data.examine import Facts, Files, Finding, Severity, examine, shape_of
+from photogram.data.folder import Pair, Pairing, pair_files
+from photogram.data.report import SEVERITIES, ClassRow, InstanceCount, Report, SplitCount, render
+from photogram.errors import UserError, nearest
+from photogram.progress import progress
+from photogram.scene import SceneClass, Size, read_classes
+
+QUICK_SCENES = 5000
+"""So many scenes the quick check always reads."""
+QUICK_SECONDS = 10.0
+"""Beyond `QUICK_SCENES` scenes, the quick check reads on until so many seconds have passed."""
+
+AREA_RANGE, ASPECT_RANGE = 4.0, 1.5
+"""Sizes that differ more than this in area or in aspect are worth a note."""
+
+_FOLDERS = ("photos", "layouts", "instances")
+_CHUNK = 256  # scenes between two looks at the clock
+
+__all__ = ["Finding", "Report", "check", "render"]
+
+
+def check(root: Path, *, quick: bool = False, size: Size | None = None, quiet: bool = False) -> Report:
+    """Examine a data folder.
+
+    Args:
+        root: the folder with `classes.json` and the splits.
+        quick: only what can be done in seconds, see the module's text.
+        size: height and width at which a training will show the photographs, to say which are smaller.
+        quiet: show no progress.
+
+    Raises:
+        UserError: where `root` is no folder. Whatever is wrong inside it is a finding.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; make one with `photogram prepare`")
+    found: list[Finding] = []
+    classes = _classes(root, found)
+    pairings = _pairings(root, quick, found)
+    scenes = [files for split, pairing in pairings.items() for files in _scenes(split, pairing, quick)]
+    facts = _examine_all(scenes, classes, quick, quiet)
+    if len(facts) < len(scenes):
+        message = f"the quick check read {len(facts)} of {len(scenes)} scenes; the rest are checked when loaded"
+        found.append(Finding("not-all-read", "note", str(root), f"{message}, or now by `photogram check {root}`"))
+    found += [finding for fact in facts for finding in fact.findings]
+    rows = _class_rows(classes or (), facts, list(pairings))
+    found += [
+        *_never_seen(rows, root),
+        *_duplicates(facts),
+        *_grey_photos(facts),
+        *_sizes_differ(facts, root, size),
+    ]
+    return Report(
+        root=str(root),
+        quick=quick,
+        findings=sorted(found, key=lambda f: (SEVERITIES.index(f.severity), f.kind, f.path)),
+        splits={split: _count_split(pairing, split, facts) for split, pairing in pairings.items()},
+        classes=rows,
+        sizes={split: _size_table(split, facts) for split in pairings},
+        instances=_instance_counts(facts, list(pairings)),
+    )
+
+
+def _classes(root: Path, found: list[Finding]) -> tuple[SceneClass, ...] | None:
+    path = root / "classes.json"
+    try:
+        return read_classes(path)
+    except UserError as e:
+        found.append(Finding("bad-classes", "error", str(path), str(e).removeprefix(f"{path}: ")))
+    except Exception as e:  # RecursionError for JSON nested by the thousand, and what else a file may hold
+        found.append(Finding("bad-classes", "error", str(path), f"cannot be read ({type(e).__name__})"))
+    return None
+
+
+def _pairings(root: Path, quick: bool, found: list[Finding]) -> dict[str, Pairing]:
+    """The splits of a folder, `train` and `val` first, with what is wrong with their names and pairs."""
+    try:
+        folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    except OSError as e:
+        raise UserError(f"{root}: cannot be listed ({e.strerror})") from None
+    names = [p.name for p in folders if any((p / part).is_dir() for part in _FOLDERS)]
+    names += [p.name for p in folders if p.name in ("train", "val") and p.name not in names]
+    names.sort(key=lambda name: (name != "train", name != "val", name))
+    if "train" not in names:
+        inside = [part for part in _FOLDERS if (root / part).is_dir()]
+        hint = f"it holds {' and '.join(inside)} itself; give the folder above it" if inside else _holds(root)
+        message = f"no such folder, so there is nothing to train on; {root}: {hint}{nearest('train', names)}"
+        found.append(Finding("no-train-split", "error", str(root / "train"), message))
+    if "val" not in names:
+        found.append(Finding("no-val-split", "note", str(root / "val"), "no such folder, so nothing is held out"))
+    pairings: dict[str, Pairing] = {}
+    for name in names if not quick else [n for n in names if n in ("train", "val")]:
+        try:
+            pairings[name] = pair_files(root / name)
+        except OSError as e:
+            found.append(Finding("unreadable", _damage(name), str(root / name), f"cannot be listed ({e.strerror})"))
+            continue
+        found += _pair_findings(root / name, pairings[name])
+    found += _instances_in_one_split_only(root, pairings)
+    return pairings
+
+
+def _holds(folder: Path) -> str:
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir())
+    return f"has the folders {', '.join(names[:8])}" if names else "has no folders"
+
+
+def _damage(split: str, used: bool = True) -> Severity:
+    """How bad damage is: training reads no other splits, and in `train` only layouts with a photograph."""
+    return "error" if used and split in ("train", "val") else "warning"
+
+
+def _pair_findings(folder: Path, pairing: Pairing) -> Iterator[Finding]:
+    train = folder.name == "train"
+    if not (pairing.with_photos if train else pairing.pairs):
+        what = "layout has a photograph of the same stem" if train else "layout is there"
+        severity: Severity = "error" if train else "warning"
+        yield Finding("no-pairs" if train else "empty-split", severity, str(folder), f"no {what}; it {_holds(folder)}")
+    for first, second in pairing.twins:
+        message = f"has the same stem as {first.name}; which one is meant? Remove one"
+        yield Finding("same-stem", _damage(folder.name), str(second), message)
+    for path in pairing.strangers:
+        message = "is of no known type, and ignored"
+        if path.is_dir():
+            message = f"is a folder; files must lie in {path.parent.name} itself"
+        elif path.is_symlink() and not path.exists():
+            message = "is a link to nothing"
+        yield Finding("unknown-type", "warning", str(path), message)
+    for path in pairing.lonely_photos:
+        yield Finding("photo-without-layout", "warning", str(path), f"has no layout {path.stem}.png; it is ignored")
+    for path in pairing.lonely_instances:
+        message = f"has no layout {path.stem}.png; it is ignored"
+        yield Finding("instances-without-layout", "warning", str(path), message)
+    for pair in pairing.pairs:
+        if pair.photo is None:
+            message = "has no photograph" + ("; training leaves it out" if train else "")
+            yield Finding("layout-without-photo", "warning" if train else "note", str(pair.layout), message)
+    yield from _partly_missing(folder, pairing.with_photos if train else pairing.pairs)
+
+
+def _partly_missing(folder: Path, pairs: list[Pair]) -> Iterator[Finding]:
+    missing = [pair.stem for pair in pairs if pair.instances is None]
+    if not missing or len(missing) == len(pairs):
+        return
+    names = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
+    message = f"is missing, as are {len(missing)} of {len(pairs)} instance maps, so that none is used: {names}"
+    yield Finding("instances-partly-missing", "warning", str(folder / "instances" / f"{missing[0]}.png"), message)
+
+
+def _instances_in_one_split_only(root: Path, pairings: dict[str, Pairing]) -> Iterator[Finding]:
+    splits = {s: pairings[s].pairs for s in ("train", "val") if s in pairings and pairings[s].pairs}
+    have = {split: any(pair.instances for pair in pairs) for split, pairs in splits.items()}
+    if len(set(have.values())) > 1:
+        lacking = next(split for split, has in have.items() if not has)
+        other = "val" if lacking == "train" else "train"
+        message = f"no instance maps, though {other} has some"
+        yield Finding("instances-partly-missing", "warning", str(root / lacking / "instances"), message)
+
+
+def _scenes(split: str, pairing: Pairing, quick: bool) -> Iterator[Files]:
+    """What to read; photographs alone are read by the full check only, to say which are damaged."""
+    for pair in pairing.pairs:
+        used = split != "train" or pair.photo is not None
+        yield Files(split, pair.layout, pair.photo, pair.instances, _damage(split, used))
+    for photo in pairing.lonely_photos if not quick else []:
+        yield Files(split, None, photo, None, "warning")
+
+
+def _examine_all(scenes: list[Files], classes: tuple[SceneClass, ...] | None, quick: bool, quiet: bool) -> list[Facts]:
+    """Examine scenes in threads, since decoders let others run; what is kept of a scene is small."""
+    limit = QUICK_SCENES if quick else len(scenes)
+    if len(scenes) > limit:  # so that what is read in time is spread evenly
+        scenes = [scenes[i] for i in np.random.default_rng(0).permutation(len(scenes))]
+    facts: list[Facts] = []
+    started = time.monotonic()
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    def one(files: Files) -> Facts:
+        return examine(files, classes, quick)
+
+    # Reading mutes warnings for a moment, which in several threads at once could leave them muted for good.
+    with warnings.catch_warnings(), ThreadPoolExecutor(min(workers, 16)) as pool:
+        warnings.simplefilter("ignore")
+        with progress("check", len(scenes), quiet=quiet) as advance:
+            for start in range(0, len(scenes), _CHUNK):
+                if start >= limit and time.monotonic() - started > QUICK_SECONDS:
+                    break
+                for fact in pool.map(one, scenes[start : start + _CHUNK]):
+                    facts.append(fact)
+                    advance(fact.split)
+    return facts
+
+
+def _count_split(pairing: Pairing, split: str, facts: list[Facts]) -> SplitCount:
+    return SplitCount(
+        layouts=len(pairing.pairs),
+        photos=len(pairing.with_photos) + len(pairing.lonely_photos),
+        pairs=len(pairing.with_photos),
+        instances=sum(pair.instances is not None for pair in pairing.pairs) + len(pairing.lonely_instances),
+        read=sum(fact.split == split for fact in facts),
+    )
+
+
+def _class_rows(classes: tuple[SceneClass, ...], facts: list[Facts], splits: list[str]) -> list[ClassRow]:
+    pixels = {split: np.zeros(len(classes), dtype=np.int64) for split in splits}
+    layouts = {split: np.zeros(len(classes), dtype=np.int64) for split in splits}
+    for fact in facts:
+        for index, count in (fact.classes or {}).items():
+            if 0 <= index < len(classes):
+                pixels[fact.split][index] += count
+                layouts[fact.split][index] += 1
+    counted = [split for split in splits if pixels[split].any()]
+    return [
+        ClassRow(
+            id=index,
+            name=entry.name,
+            void=entry.void,
+            shares={split: float(pixels[split][index] / pixels[split].sum()) for split in counted},
+            layouts={split: int(layouts[split][index]) for split in counted},
+        )
+        for index, entry in enumerate(classes)
+    ]
+
+
+def _never_seen(rows: list[ClassRow], root: Path) -> Iterator[Finding]:
+    """Classes that a training would never see: a warning where they will be asked for, else a note."""
+    for row in rows:
+        if row.void or row.layouts.get("train", 1):
+            continue
+        elsewhere = [split for split, count in row.layouts.items() if count]
+        where = (
+            f"no layout of train, but in {row.layouts[elsewhere[0]]} of {elsewhere[0]}" if elsewhere else "no layout"
+        )
+        severity: Severity = "warning" if elsewhere else "note"
+        yield Finding(
+            "class-never-seen",
+            severity,
+            str(root / "classes.json"),
+            f"class {row.id} ({row.name}) is in {where}",
+        )
+
+
+def _duplicates(facts: list[Facts]) -> Iterator[Finding]:
+    """Photographs with the same pixels: a warning where one is in `train` and one is not, else a note."""
+    groups: dict[bytes, list[tuple[str, str]]] = defaultdict(list)
+    for fact in facts:  # those of train come first
+        if fact.photo is not None:
+            groups[fact.photo.digest].append((fact.split, fact.photo.path))
+    for group in groups.values():
+        first_split, first = group[0]
+        for split, path in group[1:]:
+            if first_split == "train" != split:
+                message = f"has the same pixels as {first}; results on {split} would flatter"
+                yield Finding("duplicate-photo", "warning", path, message)
+            else:
+                yield Finding("repeated-photo", "note", path, f"has the same pixels as {first}")
+
+
+def _grey_photos(facts: list[Facts]) -> Iterator[Finding]:
+    photos = [fact.photo for fact in facts if fact.photo is not None]
+    grey = [photo for photo in photos if photo.grey]
+    for photo in grey if 2 * len(grey) < len(photos) else []:
+        yield Finding(
+            "grey-photo",
+            "note",
+            photo.path,
+            f"is grey, but most are in colour ({len(grey)} of {len(photos)} are grey)",
+        )
+
+
+def _sizes_differ(facts: list[Facts], root: Path, size: Size | None) -> Iterator[Finding]:
+    sizes = [fact.size for fact in facts if fact.size is not None and fact.split == "train"]
+    if not sizes:
+        return
+    areas, aspects = [h * w for h, w in sizes], [w / h for h, w in sizes]
+    if max(areas) >= AREA_RANGE * min(areas) or max(aspects) >= ASPECT_RANGE * min(aspects):
+        (low, low_w), (high, high_w) = (tuple(f(side) for side in zip(*sizes, strict=True)) for f in (min, max))
+        message = (
+            f"{len(set(sizes))} different sizes: heights {low}..{high}, widths {low_w}..{high_w}, "
+            f"width / height {min(aspects):.2f}..{max(aspects):.2f}; "
+            "cropping to one size keeps shapes, stretching does not"
+        )
+        yield Finding("sizes-differ", "note", str(root / "train"), message)
+    if size is None:
+        return
+    smaller = sum(h < size[0] or w < size[1] for h, w in sizes)
+    if smaller:
+        message = f"{smaller} of {len(sizes)} scenes are smaller than {shape_of(size)} and will be enlarged"
+        yield Finding("smaller-than-asked", "note", str(root / "train"), message)
+
+
+def _size_table(split: str, facts: list[Facts]) -> dict[str, int]:
+    counts = Counter(fact.size for fact in facts if fact.split == split and fact.size is not None)
+    return {shape_of(size): count for size, count in counts.most_common()}
+
+
+def _instance_counts(facts: list[Facts], splits: list[str]) -> dict[str, InstanceCount]:
+    by_split = {split: [f for f in facts if f.split == split and f.objects is not None] for split in splits}
+    return {
+        split: InstanceCount(
+            files=len(found),
+            objects=sum(f.objects or 0 for f in found),
+            most=max(f.objects or 0 for f in found),
+            crossing=sum(f.crossing for f in found),
+            ragged=sum(f.ragged for f in found),
+        )
+        for split, found in by_split.items()
+        if found
+    }

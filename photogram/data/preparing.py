@@ -1,0 +1,404 @@
+"""What all preparers share: a plan of files, carried out in parallel, that can be stopped and run again.
+
+Every file is written beside its place and renamed, and `classes.json` comes last, so that a folder that is
+not finished cannot be trained on by mistake. `prepare.json` keeps what was asked, so that a run with other
+settings is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from photogram.errors import UserError
+from photogram.images import image_size, read_labels, replacing, write_image
+from photogram.progress import progress
+from photogram.scene import SceneClass, read_classes, shape, write_classes
+
+RECORD = "prepare.json"
+"""The file in a prepared folder that says what it was prepared from, and how."""
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Item:
+    """The source files of one scene."""
+
+    split: str
+    stem: str
+    layout: Path
+    photo: Path | None = None
+    instances: Path | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a preparer is going to write, and how its files are read."""
+
+    preparer: str
+    source: Path
+    settings: dict[str, object]
+    """What else decides the result, in JSON's types; kept in `prepare.json` and compared on the next run."""
+    classes: tuple[SceneClass, ...]
+    items: list[Item]
+    read_layout: Callable[[Item], tuple[np.ndarray, str | None]]
+    """Class indices, uint8 or uint16 [h, w], and a warning."""
+    read_instances: Callable[[Item], np.ndarray]
+    """Object numbers, 0..65535, [h, w]."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SplitCount:
+    """How many files one split of the prepared folder holds."""
+
+    name: str
+    layouts: int
+    photos: int
+    instances: int
+
+
+@dataclass(frozen=True)
+class ColorCount:
+    """One colour of colour-coded layouts."""
+
+    color: tuple[int, int, int]
+    pixels: int
+    files: int
+    target: str
+    """The name of the class that its pixels are given."""
+
+
+@dataclass(frozen=True)
+class PaletteReport:
+    """What was found in colour-coded layouts, over all files."""
+
+    pixels: int
+    colors: tuple[ColorCount, ...]
+    """Every colour that is a class's own, and the most common of the others, most pixels first."""
+    distinct: int
+    """How many distinct colours there are."""
+    shares: dict[str, float]
+    """The share of all pixels that each class has, by name, in order of the classes; sums to 1."""
+    unlabelled: float
+    """The share of all pixels that is void."""
+    snapped: tuple[int, int]
+    """Distinct colours that were moved to the nearest known one by `tolerance`, and their pixels."""
+    unlisted: tuple[int, int]
+    """Distinct colours that stand for no class and became void, and their pixels."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a preparer made."""
+
+    out: Path
+    splits: tuple[SplitCount, ...]
+    classes: tuple[SceneClass, ...]
+    written: int
+    """Scenes written by this run."""
+    skipped: int
+    """Scenes that an earlier run had finished."""
+    warnings: tuple[str, ...]
+    report: PaletteReport | None = None
+    """Colours and shares, from the preparer `palette`."""
+
+
+def in_parallel(
+    work: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    name: Callable[[Job], str],
+    title: str,
+    done: int,
+    quiet: bool,
+) -> list[Result]:
+    """Do all jobs on all processors, in threads (decoders and numpy let go of the interpreter), in order.
+
+    The first error, in the order of the jobs, or Ctrl-C ends it: jobs under way finish, the others are not
+    begun.
+    """
+    results: list[Result] = []
+    workers = max(1, min(len(jobs), os.cpu_count() or 1, 16))
+    with progress(title, len(jobs) + done, done, quiet) as advance, ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(work, job) for job in jobs]
+        try:
+            for job, future in zip(jobs, futures, strict=True):
+                results.append(future.result())
+                advance(name(job))
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+    return results
+
+
+def carry_out(plan: Plan, out: Path, quiet: bool = False, report: PaletteReport | None = None) -> Prepared:
+    """Write the data folder that a plan describes; what an earlier run finished is not done again.
+
+    A file counts as finished where it is there and not older than its source.
+
+    Raises:
+        UserError: where `out` and the source overlap, `out` holds something else, was prepared otherwise, or
+            a file of the source is damaged or does not fit its partners.
+    """
+    out = Path(out)
+    if not plan.items:
+        raise UserError(f"{plan.source}: no layouts found; nothing to prepare")
+    _check_twins(plan)
+    check_apart(
+        plan.source, out, {p.parent for i in plan.items for p in (i.layout, i.photo, i.instances) if p}
+    )
+    _check_record(plan, out)
+    todo = [item for item in plan.items if not all(_is_done(s, t) for s, t in _files(item, out))]
+    try:
+        _make_folders(plan, out)
+    except OSError as e:
+        raise UserError(f"{out}: cannot be written ({e.strerror or e})") from None
+
+    def work(item: Item) -> list[str]:
+        try:
+            return _write(plan, item, out)
+        except OSError as e:
+            raise UserError(f"{out / item.split}: cannot be written ({e.strerror or e})") from None
+
+    found = in_parallel(
+        work, todo, lambda i: i.stem, f"preparing {plan.preparer}", len(plan.items) - len(todo), quiet
+    )
+    if not (out / "classes.json").exists():
+        write_classes(plan.classes, out / "classes.json")
+    warnings = (*plan.warnings, *_summed([w for part in found for w in part]), *_foreign(plan, out))
+    return Prepared(
+        out, _count(plan.items), plan.classes, len(todo), len(plan.items) - len(todo), warnings, report
+    )
+
+
+def check_apart(source: Path, out: Path, folders: set[Path]) -> None:
+    """Refuse an output folder that is, holds, or lies in a source folder, links followed.
+
+    Raises:
+        UserError: naming both.
+    """
+    target = out.resolve()
+    for folder in (source, *sorted(folders)):
+        origin = folder.resolve()
+        if target == origin or origin in target.parents or target in origin.parents:
+            raise UserError(
+                f"{out}: overlaps the source {folder}, which is never written to; choose another --out"
+            )
+
+
+def _check_twins(plan: Plan) -> None:
+    seen: dict[tuple[str, str], Path] = {}
+    for item in plan.items:
+        other = seen.setdefault((item.split, item.stem), item.layout)
+        if other is not item.layout:
+            raise UserError(
+                f"{item.layout}: has the same name as {other} in split {item.split!r}; remove one"
+            )
+
+
+def _record(plan: Plan) -> dict[str, object]:
+    classes = [[c.name, list(c.color), c.void] for c in plan.classes]
+    return {
+        "preparer": plan.preparer,
+        "source": str(plan.source.resolve()),
+        "settings": plan.settings,
+        "classes": classes,
+    }
+
+
+def _check_record(plan: Plan, out: Path) -> None:
+    """Refuse to write into a folder that is not ours, or was prepared otherwise."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not out.is_dir():
+        raise UserError(f"{out}: is a file; --out names a folder")
+    record = out / RECORD
+    if not record.is_file():
+        raise UserError(
+            f"{out}: is not empty and was not made by `photogram prepare`; choose another --out or empty it"
+        )
+    try:
+        before = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as e:
+        raise UserError(f"{record}: cannot be read as JSON ({e}); choose another --out") from None
+    difference = _difference("", before, json.loads(json.dumps(_record(plan))))
+    if difference:
+        raise UserError(f"{out}: was prepared with {difference}; choose another --out or remove this one")
+    written = out / "classes.json"
+    if written.exists() and read_classes(written) != plan.classes:
+        raise UserError(
+            f"{written}: was changed since it was prepared; choose another --out to prepare again"
+        )
+
+
+def _difference(name: str, before: object, now: object) -> str | None:
+    """Name the first thing in which two records differ, with both values."""
+    if before == now:
+        return None
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in [*before, *(k for k in now if k not in before)]:
+            found = _difference(str(key), before.get(key), now.get(key))
+            if found:
+                return found
+    if isinstance(before, list) and isinstance(now, list) and name == "classes":
+        for index in range(max(len(before), len(now))):
+            pair = [part[index] if index < len(part) else None for part in (before, now)]
+            if pair[0] != pair[1]:
+                return f"class {index} {pair[0]!r}, now {pair[1]!r}"
+    return f"{name} {before!r}, now {now!r}"
+
+
+def _files(item: Item, out: Path) -> list[tuple[Path, Path]]:
+    """Source and target of each file of an item."""
+    split = out / item.split
+    pairs = [(item.layout, split / "layouts" / f"{item.stem}.png")]
+    if item.photo:
+        pairs.append((item.photo, split / "photos" / f"{item.stem}{item.photo.suffix.lower()}"))
+    if item.instances:
+        pairs.append((item.instances, split / "instances" / f"{item.stem}.png"))
+    return pairs
+
+
+def _is_done(source: Path, target: Path) -> bool:
+    try:
+        return target.stat().st_mtime >= source.stat().st_mtime
+    except FileNotFoundError:
+        return False
+
+
+def _make_folders(plan: Plan, out: Path) -> None:
+    folders = {target.parent for item in plan.items for _, target in _files(item, out)}
+    for folder in sorted(folders):
+        folder.mkdir(parents=True, exist_ok=True)
+        if out.resolve() not in folder.resolve().parents:
+            raise UserError(f"{folder}: is a link that leads out of {out}; remove it")
+        for left in folder.glob(".*.partial"):  # what a killed run left behind
+            if not _runs_still(left):
+                left.unlink(missing_ok=True)
+    if not (out / RECORD).exists():
+        with replacing(out / RECORD) as file:
+            file.write((json.dumps(_record(plan), indent=1) + "\n").encode())
+
+
+def _runs_still(partial: Path) -> bool:
+    """Whether the process that writes `.name.PID.partial` is another one that is still there."""
+    number = partial.name.split(".")[-2]
+    if not number.isdigit() or int(number) == os.getpid():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _write(plan: Plan, item: Item, out: Path) -> list[str]:
+    """Write the files of one scene, the layout last, after checking that they fit."""
+    layout, warning = plan.read_layout(item)
+    targets = dict(_files(item, out))
+    if item.photo:
+        size = image_size(item.photo)
+        if size != layout.shape:
+            raise UserError(
+                f"{item.photo}: is {size[0]} x {size[1]}, but its layout {item.layout} is {shape(layout)}"
+            )
+        if not _is_done(item.photo, targets[item.photo]):
+            with item.photo.open("rb") as photo, replacing(targets[item.photo]) as file:
+                shutil.copyfileobj(photo, file, 1 << 20)
+    if item.instances:
+        instances = plan.read_instances(item)
+        if instances.shape != layout.shape:
+            raise UserError(
+                f"{item.instances}: is {shape(instances)}, but its layout {item.layout} is {shape(layout)}"
+            )
+        write_image(instances.astype(np.uint16), targets[item.instances])
+    write_image(layout, targets[item.layout])
+    return [warning] if warning else []
+
+
+def read_objects(item: Item) -> np.ndarray:
+    """The object numbers of an item as they are in its file, 0..65535.
+
+    Raises:
+        UserError: where the file cannot be read as such.
+    """
+    if item.instances is None:
+        raise ValueError(f"{item.stem} has no instance map")
+    objects = read_labels(item.instances)
+    if int(objects.min()) < 0 or int(objects.max()) > 65535:
+        raise UserError(
+            f"{item.instances}: object numbers {objects.min()}..{objects.max()} are outside 0..65535"
+        )
+    return objects
+
+
+def renumber(path: Path, labels: np.ndarray, table: dict[int, int], known: str) -> np.ndarray:
+    """Send label values to class indices: uint8 [h, w].
+
+    Raises:
+        UserError: naming the first pixel whose value is not in the table; `known` says what is.
+    """
+    values = [v for v in table if 0 <= v <= 65535]
+    lookup = np.full(65536, -1, np.int32)
+    lookup[values] = [table[v] for v in values]
+    wide = labels.astype(np.int32)
+    if -1 in table:
+        wide[wide == -1] = 65535
+        lookup[65535] = table[-1]
+    classes = np.where((wide >= 0) & (wide < 65536), lookup[wide & 65535], -1)
+    if (classes < 0).any():
+        row, column = np.argwhere(classes < 0)[0]
+        raise UserError(
+            f"{path}: label {labels[row, column]} at (row {row}, column {column}); known are {known}"
+        )
+    return classes.astype(np.uint8)
+
+
+def _summed(warnings: list[str]) -> list[str]:
+    return (
+        warnings if len(warnings) <= 5 else [*warnings[:5], f"... and {len(warnings) - 5} more such warnings"]
+    )
+
+
+def _foreign(plan: Plan, out: Path) -> list[str]:
+    """Note files in the output that this source does not have, such as those of scenes removed since."""
+    expected = {target for item in plan.items for _, target in _files(item, out)}
+    present = {
+        path
+        for folder in {t.parent for t in expected}
+        for path in folder.iterdir()
+        if not path.name.startswith(".")
+    }
+    extra = sorted(present - expected)
+    return (
+        [f"{extra[0]}: is not from this source ({len(extra)} such files); remove what is not wanted"]
+        if extra
+        else []
+    )
+
+
+def _count(items: list[Item]) -> tuple[SplitCount, ...]:
+    order = {"train": 0, "val": 1}
+    names = sorted({i.split for i in items}, key=lambda n: (order.get(n, 2), n))
+    return tuple(
+        SplitCount(
+            name,
+            sum(i.split == name for i in items),
+            sum(i.split == name and i.photo is not None for i in items),
+            sum(i.split == name and i.instances is not None for i in items),
+        )
+        for name in names
+    )

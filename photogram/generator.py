@@ -1,0 +1,214 @@
+"""What every published network promises: it saves itself, loads strictly, and, if it paints, paints from a seed."""
+
+from __future__ import annotations
+
+import abc
+import inspect
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+import safetensors.torch
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from photogram.errors import UserError
+from photogram.images import replacing
+from photogram.scene import Condition, Layout, SceneSpec, check_layout
+
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+_FORMAT = 1
+_Network = TypeVar("_Network", bound="Network")  # not Self, which the shape checks of the tests cannot take
+
+
+class Network(nn.Module):
+    """A network that can be published: a folder with `config.json`, `model.safetensors` and a model card.
+
+    Every argument of the constructor is JSON-able or the `SceneSpec`, and is kept under its own name.
+    """
+
+    spec: SceneSpec
+
+    def save_pretrained(self, folder: str | Path, card: str = "") -> None:
+        """Write the network to a folder; each file whole or not at all, the model card last."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"format": _FORMAT, "network": type(self).__name__, "arguments": self._arguments()}
+        weights = {name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()}
+        with replacing(folder / CONFIG) as file:
+            file.write((json.dumps(config, indent=2) + "\n").encode())
+        with replacing(folder / WEIGHTS) as file:
+            file.write(safetensors.torch.save(weights))
+        with replacing(folder / CARD) as file:
+            file.write((card or f"# {type(self).__name__}\n").encode())
+
+    def _arguments(self) -> dict[str, object]:
+        names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
+        return {n: getattr(self, n).to_json() if n == "spec" else getattr(self, n) for n in names}
+
+    @classmethod
+    def from_pretrained(cls: type[_Network], folder: str | Path) -> _Network:
+        """Load what `save_pretrained` wrote; the same names and shapes, or an error.
+
+        Raises:
+            UserError: naming the file and what is missing, unknown or of another shape.
+        """
+        folder = Path(folder)
+        config = read_config(folder)
+        if config["network"] != cls.__name__:
+            raise UserError(f"{folder / CONFIG}: holds a {config['network']}, not a {cls.__name__}")
+        arguments = _tuples(config["arguments"])
+        expected = {name for name in inspect.signature(cls.__init__).parameters if name != "self"}
+        if not isinstance(arguments, dict) or set(arguments) != expected:
+            found = set(arguments) if isinstance(arguments, dict) else set()
+            raise UserError(f"{folder / CONFIG}: arguments {sorted(found ^ expected)} are unknown or missing")
+        with torch.device("meta"):  # no time for an initialisation that is overwritten at once
+            network = cls(**{**arguments, "spec": SceneSpec.from_json(arguments["spec"])})
+        _load_strictly(network, folder / WEIGHTS)
+        return network.eval()
+
+
+def _load_strictly(network: nn.Module, path: Path) -> None:
+    """Take all weights from a safetensors file: the same names, shapes and types, or a `UserError`."""
+    try:
+        weights = safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; the folder is no published network, or an unfinished copy") from None
+    except (SafetensorError, OSError) as e:
+        raise UserError(f"{path}: is damaged or cut short ({e})") from None
+    expected = network.state_dict()
+    for problem, names in (
+        ("is missing", set(expected) - set(weights)),
+        ("is unknown", set(weights) - set(expected)),
+    ):
+        if names:
+            raise UserError(f"{path}: {sorted(names)[0]} {problem} ({len(names)} such); the file fits another network")
+    for name, tensor in weights.items():
+        if (tensor.shape, tensor.dtype) != (expected[name].shape, expected[name].dtype):
+            found, wanted = ((tuple(t.shape), str(t.dtype)) for t in (tensor, expected[name]))
+            raise UserError(f"{path}: {name} is {found}, but config.json asks for {wanted}")
+    network.load_state_dict(weights, assign=True)
+
+
+def read_config(folder: Path) -> dict[str, object]:
+    """The checked `config.json` of a published network.
+
+    Raises:
+        UserError: where there is none, or it is not one that this version can read.
+    """
+    path = folder / CONFIG
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give the folder of a run or of a published network")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; {folder} holds no published network (yet)") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as e:
+        raise UserError(f"{path}: cannot be read as JSON ({e})") from None
+    if not isinstance(config, dict) or set(config) != {"format", "network", "arguments"}:
+        raise UserError(f"{path}: is no photogram configuration (format, network and arguments are expected)")
+    if config["format"] != _FORMAT:
+        raise UserError(f"{path}: has format {config['format']!r}; this version of photogram reads {_FORMAT}")
+    return config
+
+
+def _tuples(value: object) -> object:
+    """JSON's lists as the tuples that arguments are."""
+    if isinstance(value, dict):
+        return {k: _tuples(v) for k, v in value.items()}
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """For generators that have nothing to choose at synthesis."""
+
+
+class Generator(Network, abc.ABC):
+    """A network that paints photographs of a condition."""
+
+    Options: ClassVar[type] = NoOptions
+    """What can be chosen at synthesis: a flat frozen dataclass with defaults."""
+
+    @property
+    @abc.abstractmethod
+    def size_multiple(self) -> int:
+        """Heights and widths that the network can paint are multiples of this; others are padded and cropped back."""
+
+    @abc.abstractmethod
+    def paint(self, condition: Condition, noise: torch.Generator, options: object) -> Float[Tensor, "n c h w"]:
+        """Paint a checked condition of a possible size; all randomness comes from `noise`. Called by `sample`."""
+
+    def sample(
+        self,
+        condition: Condition | Layout | Tensor | None = None,
+        seed: int = 0,
+        options: object | None = None,
+    ) -> Float[Tensor, "n c h w"]:
+        """Paint photographs of a condition, at its size.
+
+        Args:
+            condition: a `Layout`, an image [n, c, h, w] in [-1, 1], both as a `Condition`, or None for generators that
+                need none. A network paints best at the size it was trained at, `self.spec.size`.
+            seed: equal seeds give equal photographs.
+            options: an instance of `self.Options`.
+
+        Returns:
+            Photographs in [-1, 1].
+
+        Raises:
+            UserError: for a condition that the network was not trained on, such as a class that it does not know.
+        """
+        options = self.Options() if options is None else options
+        if not isinstance(options, self.Options):
+            raise UserError(f"{type(self).__name__} takes {self.Options.__name__}, not {type(options).__name__}")
+        condition = self._checked(condition)
+        size, device = condition.size, next(self.parameters()).device
+        noise = torch.Generator(device).manual_seed(seed)
+        training = self.training
+        self.eval()
+        try:
+            with torch.inference_mode():
+                photo = self.paint(self._padded(condition).to(device), noise, options)
+        finally:
+            self.train(training)
+        photo = photo.float().clamp(-1, 1)
+        return photo if size is None else photo[..., : size[0], : size[1]].contiguous()
+
+    def _checked(self, condition: Condition | Layout | Tensor | None) -> Condition:
+        """Check at the door what is asked for, against what the network was trained on."""
+        if isinstance(condition, Layout):
+            condition = Condition(layout=condition)
+        elif isinstance(condition, Tensor):
+            condition = Condition(image=condition)
+        elif condition is None:
+            condition = Condition()
+        layout, image = condition
+        if (layout is not None) != (self.spec.num_classes > 0):
+            raise UserError(f"{type(self).__name__} paints {'from layouts' if self.spec.num_classes else 'without'}")
+        channels = 0 if image is None else image.shape[-3]
+        if channels != self.spec.image_channels:
+            raise UserError(
+                f"the condition's image has {channels} channels, but the network was trained on "
+                f"{self.spec.image_channels}"
+            )
+        if layout is not None:
+            check_layout(layout, self.spec)
+        return condition
+
+    def _padded(self, condition: Condition) -> Condition:
+        """Grow the condition to the next size that the network can paint."""
+        if condition.size is None:
+            return condition
+        height, width = (-(-n // self.size_multiple) * self.size_multiple for n in condition.size)
+        if (height, width) == condition.size:
+            return condition
+        layout = None if condition.layout is None else condition.layout.padded((height, width), self.spec.void)
+        image = condition.image
+        if image is not None:
+            margin = (0, width - image.shape[-1], 0, height - image.shape[-2])
+            image = torch.nn.functional.pad(image, margin, mode="replicate")
+        return Condition(layout, image)

@@ -1,0 +1,94 @@
+"""What the loop asks of a recipe and of data: three protocols, and `Run`, which tells a recipe what it cannot know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol, runtime_checkable
+
+from accelerate import Accelerator
+from torch import Tensor
+
+from photogram.generator import Network
+from photogram.scene import Scene, SceneSpec
+
+
+@runtime_checkable
+class Scenes(Protocol):
+    """A data set: scenes by index. What is drawn for a scene (flip, crop) is a function of a number."""
+
+    spec: SceneSpec
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """What to call the scene in messages and sheets."""
+        ...
+
+    def settings(self) -> Mapping[str, object]:
+        """What must stay as it is while a training goes on: the data's hash, size, flips and crops, as JSON."""
+        ...
+
+    def __getitem__(self, key: tuple[int, int]) -> Scene:
+        """The scene of that index as a batch of one, as the second number makes it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a recipe cannot know by itself.
+
+    Args:
+        accelerator: the device, the precision and the processes.
+        spec: classes, channels and size of the scenes.
+        photographs: how many there are to train on.
+        batch_size: photographs a step and process.
+        seed: of everything.
+        start_from: the folder of the published network to start from, if any (`--from`).
+    """
+
+    accelerator: Accelerator
+    spec: SceneSpec
+    photographs: int
+    batch_size: int
+    seed: int
+    start_from: Path | None = None
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over all processes."""
+        reduced = self.accelerator.reduce(values, "mean")
+        assert isinstance(reduced, Tensor)
+        return reduced
+
+
+@runtime_checkable
+class Training(Protocol):
+    """A recipe under way."""
+
+    def step(self, scene: Scene, seen: int) -> Mapping[str, Tensor]:
+        """Improve on one batch; `seen` photographs were shown before it, over all processes. Returns the losses."""
+        ...
+
+    def published(self) -> Mapping[str, Network]:
+        """The networks to publish, by name."""
+        ...
+
+    def state_dict(self) -> dict[str, object]:
+        """Everything that must survive: tensors, numbers and text, in dicts and lists."""
+        ...
+
+    def load_state_dict(self, state: dict[str, object]) -> None: ...
+
+
+@runtime_checkable
+class Recipe(Protocol):
+    """One paper's hyper-parameters: a flat frozen dataclass of int, float, bool, str and tuples of them."""
+
+    networks: ClassVar[tuple[type[Network], ...]]
+
+    def size_multiple(self) -> int:
+        """Heights and widths that it can train at are multiples of this."""
+        ...
+
+    def start(self, run: Run) -> Training: ...

@@ -1,0 +1,299 @@
+"""Cascaded Refinement Networks, in their single-image form.
+
+Q. Chen and V. Koltun, "Photographic Image Synthesis with Cascaded Refinement Networks", ICCV 2017.
+
+No game and no noise: a cascade of refinement modules, each at twice the resolution of the last, is regressed onto
+photographs under a perceptual loss. What differs from the paper, and what we follow of the authors' released code:
+
+- Two 3x3 convolutions with norm and leaky ReLU in every module, the last included, then a linear 1x1 projection (code).
+- Any start size and aspect; the paper's is 4x8 with widths 1024 x5, 512 x2, 128, 32 for 1024x2048.
+- Photographs are in [-1, 1] as everywhere in photogram; the loss rescales to the paper's 0..255 inside.
+- The loss weights (lambda) are the authors' for the VGG-19 that they used. Other feature networks have weights of their
+  own, calibrated by the paper's rule (section 3.3 of the paper; `calibrate_first`, `calibrate_epoch`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+
+from photogram.errors import UserError
+from photogram.generator import Generator
+from photogram.nn.trunks import Trunk, load_trunk
+from photogram.recipe import Run
+from photogram.scene import Condition, Layout, Scene, SceneSpec, one_hot
+
+
+class RefinementModule(nn.Module):
+    """Refine features from the previous resolution, guided by the layout at this one."""
+
+    def __init__(self, in_channels: int, num_classes: int, out_channels: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels + num_classes, out_channels, 3, padding=1, bias=False)
+        self.norm1 = nn.GroupNorm(1, out_channels, eps=1e-12)  # one group: layer norm over C, H and W
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.norm2 = nn.GroupNorm(1, out_channels, eps=1e-12)
+
+    def forward(
+        self, x: Float[Tensor, "n c_in h w"] | None, layout: Float[Tensor, "n c H W"]
+    ) -> Float[Tensor, "n c_out H W"]:
+        if x is None:  # the coarsest module has only the layout to go by
+            x = self.conv1(layout)
+        else:
+            x = F.interpolate(x, size=layout.shape[-2:], mode="bilinear", align_corners=True)
+            # conv1 of the concatenation, features first, layout last. In two parts it needs no buffer for that, and no
+            # copy of a slice of the buffer's gradient.
+            from_features, from_layout = self.conv1.weight.split([x.shape[1], layout.shape[1]], dim=1)
+            x = F.conv2d(x, from_features, padding=1) + F.conv2d(layout, from_layout, padding=1)
+        # The norm takes its statistics in float32 whatever it is given; its output is fresh, so ReLU may overwrite it.
+        x = F.leaky_relu(self.norm1(x), 0.2, inplace=True)
+        return F.leaky_relu(self.norm2(self.conv2(x)), 0.2, inplace=True)
+
+
+class CascadedRefinementNetwork(Generator):
+    """Paint one photograph of a layout, from coarse to fine (section 3.1).
+
+    Args:
+        spec: what the scenes share; its classes, the void class included, are the input channels.
+        widths: features of each module, from the coarsest to the finest; each works at twice the size of the last.
+    """
+
+    def __init__(self, *, spec: SceneSpec, widths: tuple[int, ...]):
+        super().__init__()
+        self.spec, self.widths = spec, widths
+        channels = zip((0, *widths), widths, strict=False)
+        self.cascade = nn.ModuleList(RefinementModule(c_in, spec.num_classes, c_out) for c_in, c_out in channels)
+        self.to_rgb = nn.Conv2d(widths[-1], spec.photo_channels, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):  # the default of the authors' library
+                nn.init.xavier_uniform_(module.weight)
+        if self.to_rgb.bias is not None:
+            nn.init.zeros_(self.to_rgb.bias)
+
+    @property
+    def size_multiple(self) -> int:
+        return 2 ** (len(self.widths) - 1)
+
+    def forward(self, layout: Layout) -> Float[Tensor, "n c h w"]:
+        full = one_hot(layout.classes, self.spec.num_classes).contiguous(memory_format=torch.channels_last)
+        x = None
+        for depth, module in enumerate(self.cascade, start=1):
+            x = module(x, F.avg_pool2d(full, 2 ** (len(self.cascade) - depth)))  # fractions of each class
+        return self.to_rgb(x)
+
+    def paint(self, condition: Condition, noise: torch.Generator, options: object) -> Float[Tensor, "n c h w"]:
+        assert condition.layout is not None  # `sample` has checked it
+        return self(condition.layout)
+
+
+LOSS_WEIGHTS: dict[str, tuple[float, ...]] = {
+    # Pixels, then conv1_2 .. conv5_2: the authors', for one image at 512p and 1024p.
+    "vgg19-matconvnet": (1, 1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5),
+}
+"""Lambda for pixels and for each feature map, by feature network; others are calibrated."""
+
+
+class MeanAbsoluteDifference(torch.autograd.Function):
+    """The mean of |a - b| as one number in float32, with the gradient for a.
+
+    It reads large feature maps in the precision that they come in, where the plain formula would copy them to float32
+    and spread the mean's gradient over a map of its own.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, a: Tensor, b: Tensor) -> Tensor:
+        difference = a - b
+        ctx.save_for_backward(difference)
+        return difference.abs().sum(dtype=torch.float32) / difference.numel()
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:
+        (difference,) = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
+        return difference.sign() * (grads[0] / difference.numel()).to(difference.dtype), None
+
+
+def mean_absolute_difference(a: Tensor, b: Tensor) -> Float[Tensor, ""]:
+    """The mean of |a - b|; gradients go to `a` alone."""
+    result = MeanAbsoluteDifference.apply(a, b)
+    assert isinstance(result, Tensor)
+    return result
+
+
+class PerceptualLoss(nn.Module):
+    """The mean absolute difference of pixels and of feature maps (equation 1), each times its lambda.
+
+    Pixels are compared on 0..255, as in the paper; the feature network rescales as it needs.
+
+    Args:
+        trunk: the frozen feature network.
+    """
+
+    def __init__(self, trunk: Trunk):
+        super().__init__()
+        self.trunk = trunk
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("image", *self.trunk.layers)
+
+    def forward(self, painting: Float[Tensor, "n c h w"], photo: Float[Tensor, "n c h w"]) -> Float[Tensor, " terms"]:
+        """One unweighted mean per term, in grey levels for pixels and in feature units for the rest."""
+        with torch.no_grad():
+            photographed = self.trunk(photo)
+        painted = self.trunk(painting)
+        pixels = 127.5 * mean_absolute_difference(painting.float(), photo)
+        return torch.stack([pixels, *map(mean_absolute_difference, painted, photographed)])
+
+
+def calibrated(means: Sequence[float]) -> tuple[float, ...]:
+    """Weights that let every term contribute as much as pixels do: lambda_l = m_0 / m_l (specification 3.4).
+
+    Raises:
+        ValueError: where a term is not positive, so that nothing can balance it.
+    """
+    if not all(m > 0 and math.isfinite(m) for m in means):
+        raise ValueError(f"the means of the terms are {list(means)}; all must be positive to be balanced")
+    return tuple(means[0] / m for m in means)
+
+
+class Calibration:
+    """The lambdas, and the running means from which they are set.
+
+    Known weights stay as they are. Unknown ones follow the running means of the first photographs. Either are rescaled
+    by the means of one whole epoch, where the recipe says so.
+    """
+
+    def __init__(self, recipe: CRN, loss: PerceptualLoss, photographs: int):
+        known = recipe.loss_weights or LOSS_WEIGHTS.get(loss.trunk.name, ())
+        if known and len(known) != len(loss.names):
+            names = ", ".join(loss.names)
+            raise UserError(
+                f"loss_weights has {len(known)} values, but {loss.trunk.name} has {len(loss.names)}: {names}"
+            )
+        self.first = range(0 if known else recipe.calibrate_first)
+        self.epoch = range((recipe.calibrate_epoch - 1) * photographs, recipe.calibrate_epoch * photographs)
+        self.current: Tensor = torch.tensor(known or (1.0,) * len(loss.names))
+        self.sums: Tensor = torch.zeros(len(loss.names), dtype=torch.float64)
+        self.summed: int = 0
+
+    def weights(self, means: Float[Tensor, " terms"], seen: int) -> Float[Tensor, " terms"]:
+        """The weights of the step that follows `seen` photographs, whose unweighted terms are `means`."""
+        if seen == self.epoch.start:  # the first photographs are no part of the epoch's mean
+            self.sums, self.summed = torch.zeros_like(self.sums), 0
+        if seen in self.first or seen in self.epoch:
+            self.sums, self.summed = self.sums + means.double().cpu(), self.summed + 1
+        if self.summed and (seen in self.first or seen >= self.epoch.stop > 0):
+            self.current = torch.tensor(calibrated((self.sums / self.summed).tolist()))
+        return self.current
+
+    def state_dict(self) -> dict[str, object]:
+        return {"current": self.current, "sums": self.sums, "summed": self.summed}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        self.current, self.sums, self.summed = state["current"], state["sums"], state["summed"]  # pyright: ignore
+
+
+@dataclass(frozen=True)
+class CRN:
+    """Cascaded Refinement Networks (Chen and Koltun 2017): one feed-forward pass from layout to photograph."""
+
+    networks: ClassVar[tuple[type[Generator], ...]] = (CascadedRefinementNetwork,)
+
+    widths: tuple[int, ...] = (1024, 1024, 1024, 1024, 1024, 512, 512)
+    """Features of each refinement module, d_i, from coarse to fine. Their number N and the size give the start size,
+    size / 2^(N-1), which should be 3 to 8 a side."""
+    perceptual: str = "vgg19"
+    """Feature network of the loss, Phi: vgg19, squeezenet (embedded, runs offline), or a file (.safetensors or .pth
+    with torchvision's VGG keys, .mat from MatConvNet)."""
+    learning_rate: float = 1e-4
+    """Adam's step size."""
+    loss_weights: tuple[float, ...] = ()
+    """Lambda for pixels and for each feature map; empty takes those known for the feature network, or calibrates."""
+    calibrate_first: int = 64
+    """Where no weights are known, so many first photographs calibrate them (running means); 0 leaves them at 1."""
+    calibrate_epoch: int = 0
+    """Rescale the weights by the means of this epoch (counted from 1), once; the paper rescaled after 100. 0: never."""
+
+    def size_multiple(self) -> int:
+        """Heights and widths that the recipe can train at are multiples of this."""
+        return 2 ** (len(self.widths) - 1)
+
+    def start(self, run: Run) -> CRNTraining:
+        return CRNTraining(self, run)
+
+
+class CRNTraining:
+    """A cascade under way: one network, one optimizer, no game."""
+
+    def __init__(self, recipe: CRN, run: Run):
+        if not run.spec.num_classes or run.spec.image_channels:
+            raise UserError("crn paints from layouts alone; this data has none, or images as conditions")
+        self.recipe, self.run = recipe, run
+        generator = CascadedRefinementNetwork(spec=run.spec, widths=recipe.widths)
+        if run.start_from is not None:
+            hand_over(run.start_from, generator)
+        generator.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        adam = torch.optim.Adam(generator.parameters(), lr=recipe.learning_rate)
+        self.published_generator = generator
+        self.generator, self.adam = run.accelerator.prepare(generator, adam)
+        self.perceptual = PerceptualLoss(load_trunk(recipe.perceptual)).to(run.accelerator.device)
+        self.calibration = Calibration(recipe, self.perceptual, run.photographs)
+
+    def step(self, scene: Scene, seen: int) -> dict[str, Tensor]:
+        assert scene.condition.layout is not None and scene.photo is not None
+        with self.run.accelerator.autocast():
+            painting = self.generator(scene.condition.layout)
+            terms = self.perceptual(painting, scene.photo)
+        weights = self.calibration.weights(self.run.mean(terms.detach()), seen).to(terms)
+
+        # Look like the photograph, in pixels and in features of growing context (equation 1).
+        loss = (weights * terms).sum()
+        self.adam.zero_grad()
+        self.run.accelerator.backward(loss)
+        self.adam.step()
+        return {"loss": loss, **dict(zip(self.perceptual.names, terms, strict=True))}
+
+    def published(self) -> dict[str, Generator]:
+        return {"generator": self.published_generator}
+
+    def state_dict(self) -> dict[str, object]:
+        return {
+            "generator": self.published_generator.state_dict(),
+            "adam": self.adam.state_dict(),
+            "calibration": self.calibration.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, dict[str, object]]) -> None:
+        self.published_generator.load_state_dict(state["generator"])
+        self.adam.load_state_dict(state["adam"])
+        self.calibration.load_state_dict(state["calibration"])
+
+
+def hand_over(folder: Path, generator: CascadedRefinementNetwork) -> None:
+    """Start from a published cascade: all of it where the widths agree, else its modules, for a longer cascade.
+
+    A longer cascade keeps what the shorter one has learned and adds finer modules and a projection of its own (section
+    5.1 of the specification: the 512p network starts from the 256p one, without its projection).
+
+    Raises:
+        UserError: where classes or widths do not fit.
+    """
+    source = CascadedRefinementNetwork.from_pretrained(folder)
+    ours, theirs = ([c.name for c in g.spec.classes] for g in (generator, source))
+    if ours != theirs:
+        raise UserError(f"--from {folder}: was trained on the classes {theirs}, but the data has {ours}")
+    if source.widths != generator.widths[: len(source.widths)]:
+        raise UserError(f"--from {folder}: has widths {source.widths}; {generator.widths} must begin with them")
+    if source.widths == generator.widths:
+        generator.load_state_dict(source.state_dict())
+    else:
+        generator.cascade[: len(source.widths)].load_state_dict(source.cascade.state_dict())

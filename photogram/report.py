@@ -1,0 +1,92 @@
+"""What a run says of itself: the model card, and `report.html`, one file that opens offline."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from photogram.generator import Network
+from photogram.images import replacing
+
+
+def model_card(network: Network, facts: Mapping[str, str]) -> str:
+    """The `README.md` of a published network: what it is, what it was trained on, how to use it."""
+    spec = network.spec
+    parameters = sum(p.numel() for p in network.parameters())
+    lines = [
+        f"# {type(network).__name__}",
+        "",
+        f"A network of [photogram](https://pypi.org/project/photogram), {parameters:,} parameters, trained at "
+        f"{spec.size[0]} x {spec.size[1]} (height x width).",
+        "",
+        "```python",
+        "import photogram",
+        "",
+        'generator = photogram.load("this folder")',
+        'photo = generator.sample(photogram.Layout.open("layout.png").resized(generator.spec.size), seed=0)',
+        'photogram.save(photo, "photo.png")',
+        "```",
+        "",
+        "## Classes",
+        "",
+        *(f"- {n}: {c.name}{' (void)' if c.void else ''}" for n, c in enumerate(spec.classes)),
+        "",
+        "## Training",
+        "",
+        *(f"- {name}: {value}" for name, value in facts.items()),
+        "",
+        "## Licence",
+        "",
+        "The weights were learned from the photographs named above as `data` and from the feature network named as",
+        "`perceptual`, where there is one; the terms of both apply to what is done with them. The code is Apache-2.0.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def write_report(out: Path, facts: Mapping[str, str]) -> None:
+    """Write `report.html` from the run's log and newest sheets, whole or not at all."""
+    curves = _curves(out / "log.jsonl")
+    sheets = sorted((out / "samples").glob("*.png"))[-1:]
+    pictures = "".join(
+        f'<h2>{html.escape(p.stem)}</h2><img alt="sheet" src="data:image/png;base64,'
+        f'{base64.b64encode(p.read_bytes()).decode()}">'
+        for p in sheets
+    )
+    rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in facts.items())
+    page = (
+        "<!doctype html><meta charset=utf-8><title>photogram report</title>"
+        "<style>body{font:15px system-ui;margin:2em;max-width:70em}th{text-align:left;padding-right:1em}"
+        "img{max-width:100%}svg{width:22em;margin:.5em}</style>"
+        f"<h1>{html.escape(out.name)}</h1><table>{rows}</table><h2>Losses</h2>{curves}{pictures}\n"
+    )
+    with replacing(out / "report.html") as file:
+        file.write(page.encode())
+
+
+def _curves(log: Path, points: int = 300) -> str:
+    """One small chart per loss: means over equal spans of steps."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    if not lines:
+        return ""
+    span = max(1, len(lines) // points)
+    charts = []
+    for name in (k for k in lines[0] if k not in ("step", "seen")):
+        values = [v[name] for v in lines if name in v]
+        means = [sum(values[i : i + span]) / len(values[i : i + span]) for i in range(0, len(values), span)]
+        low, high = min(means), max(means)
+        scale = (high - low) or 1.0
+        path = " ".join(
+            f"{300 * n / max(len(means) - 1, 1):.1f},{100 - 100 * (v - low) / scale:.1f}" for n, v in enumerate(means)
+        )
+        charts.append(
+            f'<svg viewBox="-2 -18 304 136"><text y="-5" font-size="12">{html.escape(name)}: {means[-1]:.4g} '
+            f"({low:.4g} to {high:.4g})</text>"
+            f'<polyline points="{path}" fill="none" stroke="#2060a0" stroke-width="1.5"/>'
+            f'<text y="114" font-size="10">1</text><text x="300" y="114" font-size="10" text-anchor="end">'
+            f"{lines[-1]['step']}</text></svg>"
+        )
+    return "".join(charts)

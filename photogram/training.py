@@ -1,0 +1,427 @@
+"""The only training loop. It never learns which networks exist, and resumes to the last bit.
+
+Order, flips and noise are functions of (seed, rank, step), so the only state is what the recipe keeps. A run folder has
+
+- `run.json`: what was asked for; the same command continues, another is refused;
+- `state/`: to go on from;
+- `config.json`, `model.safetensors`, `README.md`: the published network (a folder each where there are several);
+- `log.jsonl`: the losses of every step; `samples/`: sheets of held-out scenes; `report.html`: both, to look at;
+- `tensorboard/`: losses and times.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor
+
+from photogram.checkpoint import load_state, save_state, saved_steps
+from photogram.errors import UserError
+from photogram.images import replacing, write_image
+from photogram.loading import Batches, load
+from photogram.progress import progress
+from photogram.recipe import Recipe, Run, Scenes, Training
+from photogram.report import model_card, write_report
+from photogram.sheets import scene_sheet
+
+Precision = Literal["auto", "fp32", "bf16"]
+PREVIEWS = 6
+"""Held-out scenes that are painted in every sheet."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The training was asked to stop; it has saved its state."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train, apart from the recipe and the data.
+
+    Args:
+        steps: train until so many steps are taken, counted from the first; a later call may ask for more.
+        batch_size: photographs a step and process.
+        seed: of the first weights, the order and all noise.
+        save_every: steps between two saves of state, published network, sheet and report.
+        precision: `fp32`; `bf16`: convolutions in bfloat16, norms, losses and weights in float32; `auto`: bf16 where
+            the device has it.
+        workers: processes that read data ahead.
+        start_from: the folder of a published network to start from.
+        quiet: show no progress.
+    """
+
+    steps: int
+    batch_size: int = 1
+    seed: int = 0
+    save_every: int = 1000
+    precision: Precision = "auto"
+    workers: int = 1
+    start_from: Path | None = None
+    quiet: bool = False
+
+
+def train(recipe: Recipe, data: Scenes, out: str | Path, plan: Plan, preview: Scenes | None = None) -> Path:
+    """Train a recipe, or go on training it: the same call continues to the last bit.
+
+    Args:
+        recipe: a paper's hyper-parameters.
+        data: what to train on.
+        out: the run's folder.
+        plan: how long, in what portions and precision.
+        preview: held-out scenes for the sheets.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        UserError: where the run in `out` was started otherwise, the data does not fit the recipe, a value is not
+            finite, or the disk is full. The last good state stays.
+        Interrupted: after Ctrl-C or SIGTERM, with the state saved.
+    """
+    out = Path(out)
+    _check_plan(recipe, data, plan)
+    accelerator = _accelerator(_resolved_precision(plan, out))
+    with _only_one(out, accelerator):
+        _agree(out, _settings(recipe, data, plan, accelerator), accelerator)
+        torch.manual_seed(plan.seed)
+        if accelerator.device.type == "cuda":
+            torch.use_deterministic_algorithms(True, warn_only=True)
+        run = Run(accelerator, data.spec, len(data), plan.batch_size, plan.seed, plan.start_from)
+        loop = _Loop(recipe.start(run), run, data, preview, out, plan)
+        loop.resume()
+        loop.run_on()
+    return out
+
+
+def _check_plan(recipe: Recipe, data: Scenes, plan: Plan) -> None:
+    """Refuse at the door what could only fail later."""
+    for name, least in (("steps", 1), ("batch_size", 1), ("save_every", 1), ("workers", 0), ("seed", 0)):
+        value = getattr(plan, name)
+        if value < least:
+            raise UserError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
+    multiple, size = recipe.size_multiple(), data.spec.size
+    if any(n < 1 or n % multiple for n in size):
+        possible = (sorted({max(1, n // multiple) * multiple, -(-n // multiple) * multiple}) for n in size)
+        heights, widths = ([str(n) for n in choices] for choices in possible)
+        raise UserError(
+            f"--size {size[0]} {size[1]}: {type(recipe).__name__} with these settings needs multiples of {multiple}; "
+            f"the nearest possible heights are {' and '.join(heights)}, the nearest widths {' and '.join(widths)}"
+        )
+
+
+def _resolved_precision(plan: Plan, out: Path) -> str:
+    """`auto` is decided once, when the run starts; a run keeps its precision wherever it goes on."""
+    if plan.precision != "auto":
+        return plan.precision
+    started = _read_settings(out)
+    if started is not None:
+        return str(started["precision"])
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if torch.cpu.get_capabilities().get("avx512_bf16") else "fp32"
+
+
+def _accelerator(precision: str) -> Accelerator:
+    AcceleratorState._reset_state()  # a process may train twice, in different precisions
+    return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
+
+
+@contextmanager
+def _only_one(out: Path, accelerator: Accelerator) -> Iterator[None]:
+    """Hold the run's folder; the lock falls with the process, however it ends."""
+    if not accelerator.is_main_process:
+        yield
+        return
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = (out / ".lock").open("w")
+    except OSError as e:
+        raise UserError(f"{out}: cannot be written ({e.strerror}); give another --out") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{out}: another training is running in this folder") from None
+        yield
+
+
+def _settings(recipe: Recipe, data: Scenes, plan: Plan, accelerator: Accelerator) -> dict[str, object]:
+    """What must be the same when a run goes on, as JSON gives it back."""
+    asked = {f.name: getattr(recipe, f.name) for f in fields(recipe)}  # pyright: ignore[reportArgumentType]
+    settings = {
+        "recipe": type(recipe).__name__,
+        **asked,
+        **data.settings(),
+        "photographs": len(data),
+        "batch_size": plan.batch_size,
+        "seed": plan.seed,
+        "save_every": plan.save_every,
+        "precision": "bf16" if accelerator.mixed_precision == "bf16" else "fp32",
+        "from": None if plan.start_from is None else str(plan.start_from),
+        "processes": accelerator.num_processes,
+    }
+    return json.loads(json.dumps(settings))
+
+
+def _read_settings(out: Path) -> dict[str, object] | None:
+    try:
+        return json.loads((out / "run.json").read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as e:
+        raise UserError(f"{out / 'run.json'}: cannot be read ({e}); train into another folder") from None
+
+
+def _agree(out: Path, settings: dict[str, object], accelerator: Accelerator) -> None:
+    """Write `run.json`, or refuse to go on with a run that was started otherwise."""
+    started = _read_settings(out)
+    if started is None:
+        others = [p.name for p in out.iterdir() if p.name != ".lock"] if accelerator.is_main_process else []
+        if others:
+            raise UserError(f"{out}: is not empty ({others[0]} is there) and holds no run; give another --out")
+        if accelerator.is_main_process:
+            with replacing(out / "run.json") as file:
+                file.write((json.dumps(settings, indent=2) + "\n").encode())
+        accelerator.wait_for_everyone()
+        return
+    for name in {**started, **settings}:
+        if started.get(name) != settings.get(name):
+            raise UserError(
+                f"{out}: this run was started with {name} = {json.dumps(started.get(name))}, not "
+                f"{json.dumps(settings.get(name))}; only --steps (to more) and --workers may differ. "
+                "Repeat the first command, or give another --out"
+            )
+    accelerator.wait_for_everyone()
+
+
+class _Loop:
+    """One call of `train`."""
+
+    def __init__(self, training: Training, run: Run, data: Scenes, preview: Scenes | None, out: Path, plan: Plan):
+        self.training, self.run, self.data, self.preview = training, run, data, preview
+        self.out, self.plan, self.accelerator = out, plan, run.accelerator
+        self.main = run.accelerator.is_main_process
+        self.step, self.waited, self.worked = 0, 0.0, 0.0
+        self.asked_to_stop = False
+        self.log = _Log(out, self.main)
+
+    def resume(self) -> None:
+        """Take up the newest whole state, and cut off what was logged after it."""
+        found = load_state(self.out / "state", self.say)
+        if found is not None:
+            self.step, state = found
+            self.training.load_state_dict(state["training"])
+        if self.step > self.plan.steps:
+            raise UserError(f"--steps {self.plan.steps}: this run has taken {self.step} steps already; ask for more")
+        self.log.cut(self.step)
+
+    def run_on(self) -> None:
+        seen_a_step = self.plan.batch_size * self.accelerator.num_processes
+        if self.step == self.plan.steps:
+            self.say(f"{self.out}: has taken all {self.step} steps; a larger --steps goes on")
+            return
+        batches = Batches(
+            len(self.data),
+            self.plan.seed,
+            self.plan.batch_size,
+            range(self.step, self.plan.steps),
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+        )
+        scenes = load(self.data, batches, self.plan.workers)
+        quiet = self.plan.quiet or not self.main
+        with self.stopping_softly(), progress("training", self.plan.steps, self.step, quiet) as advance:
+            while self.step < self.plan.steps:
+                before = time.perf_counter()
+                scene = next(scenes).to(self.accelerator.device)
+                ready = time.perf_counter()
+                torch.manual_seed(self._noise_seed())
+                losses = self.training.step(scene, self.step * seen_a_step)
+                self._take_losses(losses, advance, ready)
+                self.waited, self.worked = (
+                    self.waited + ready - before,
+                    self.worked + time.perf_counter() - ready,
+                )
+                stop = self._all_stop()
+                if stop or self.step == self.plan.steps or self.step % self.plan.save_every == 0:
+                    self.save(sheet=not stop)
+                if stop:
+                    raise Interrupted(f"stopped after step {self.step}; the same command goes on from there")
+
+    def _noise_seed(self) -> int:
+        sequence = np.random.SeedSequence([self.plan.seed, 2, self.accelerator.process_index, self.step])
+        return int(sequence.generate_state(1, np.uint64)[0] >> 1)
+
+    def _take_losses(self, losses: Mapping[str, Tensor], advance: Callable[[str], None], began: float) -> None:
+        """Log the step that was just taken, the mean over all processes; refuse to go on with what is not finite."""
+        together = self.run.mean(torch.stack([value.detach().float() for value in losses.values()])).tolist()
+        values = dict(zip(losses, together, strict=True))
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise self._not_finite(f"the loss {name!r} is {value}")
+        self.step += 1
+        seconds = time.perf_counter() - began
+        seen_a_step = self.plan.batch_size * self.accelerator.num_processes
+        self.log.write(self.step, self.step * seen_a_step, values, seen_a_step / seconds)
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in list(values.items())[:4])
+        advance(f"{seen_a_step / seconds:.2f} images/s  {shown}")
+
+    def _not_finite(self, what: str) -> UserError:
+        kept = saved_steps(self.out / "state")
+        return UserError(
+            f"{self.out}: step {self.step + 1}: {what}; stopped. "
+            + (f"The last good state is of step {kept[-1]}. " if kept else "No state was saved yet. ")
+            + "Try a lower learning rate, or --precision fp32"
+        )
+
+    def save(self, sheet: bool) -> None:
+        """Save the state, then what people look at: published network, sheet, report."""
+        self.accelerator.wait_for_everyone()
+        if not self.main:
+            return
+        state = self.training.state_dict()
+        for place, tensor in _tensors(state):
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise self._not_finite(f"{place} holds values that are not finite")
+        self.log.flush()
+        save_state(self.out / "state", self.step, {"training": state})
+        try:
+            self._publish(sheet)
+        except OSError as e:
+            raise UserError(
+                f"{self.out}: cannot be written ({e.strerror or e}); the state of step {self.step} is safe"
+            ) from e
+
+    def _publish(self, sheet: bool) -> None:
+        facts = self._facts()
+        networks = self.training.published()
+        sheets = {}
+        for name, network in networks.items():
+            folder = self.out if len(networks) == 1 else self.out / name
+            if sheet and self.preview is not None:
+                with self.accelerator.autocast():
+                    sheets[name] = scene_sheet(network, self.preview, PREVIEWS)
+            network.save_pretrained(folder, model_card(network, facts))
+        (self.out / "samples").mkdir(exist_ok=True)
+        for name, pixels in sheets.items():
+            prefix = "" if len(networks) == 1 else f"{name}-"
+            write_image(pixels, self.out / "samples" / f"{prefix}step-{self.step:08}.png")
+        waiting = {"waited for data": f"{100 * self.waited / max(self.waited + self.worked, 1e-9):.1f} % of the time"}
+        write_report(self.out, {**facts, **waiting})
+
+    def _facts(self) -> dict[str, str]:
+        """What the model card and the report say of the run; nothing here depends on the clock."""
+        settings = _read_settings(self.out) or {}
+        losses = "  ".join(f"{k} {v:.4g}" for k, v in self.log.recent().items())
+        asked = {k: v if isinstance(v, str) else json.dumps(v) for k, v in settings.items() if v is not None}
+        return {**asked, "steps": str(self.step), "losses (mean of the last 100 steps)": losses}
+
+    @contextmanager
+    def stopping_softly(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM end the training after the step under way; a second Ctrl-C ends it at once."""
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if self.asked_to_stop:
+                raise KeyboardInterrupt
+            self.asked_to_stop = True
+            self.say("stopping after this step; once more to stop at once, without saving")
+
+        try:
+            before = {n: signal.signal(n, ask) for n in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not in the main thread, where signals do not arrive
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _all_stop(self) -> bool:
+        """Whether any process was asked to stop, known to all of them."""
+        if self.accelerator.num_processes == 1:
+            return self.asked_to_stop
+        asked = self.run.mean(torch.tensor(float(self.asked_to_stop), device=self.accelerator.device))
+        return bool(asked > 0)
+
+    def say(self, message: str) -> None:
+        if self.main and not self.plan.quiet:
+            from rich.console import Console
+
+            Console(stderr=True).print(message, highlight=False, markup=False, soft_wrap=True)
+
+
+def _tensors(state: object, place: str = "state") -> Iterator[tuple[str, Tensor]]:
+    if isinstance(state, Tensor):
+        yield place, state
+    elif isinstance(state, Mapping):
+        for key, value in state.items():
+            yield from _tensors(value, f"{place}.{key}")
+    elif isinstance(state, list | tuple):
+        for n, value in enumerate(state):
+            yield from _tensors(value, f"{place}.{n}")
+
+
+class _Log:
+    """`log.jsonl`, a line a step, in which nothing depends on the clock; and TensorBoard, which has the times."""
+
+    def __init__(self, out: Path, main: bool):
+        self.path, self.main, self.board = out / "log.jsonl", main, None
+        self.file: Any = None
+
+    def cut(self, step: int) -> None:
+        """Drop what was logged after a step, half lines included, and go on from there."""
+        if not self.main:
+            return
+        self.path.touch()
+        with self.path.open("r+b") as file:
+            for n in range(1, step + 1):
+                line = file.readline()
+                if not line.endswith(b"\n") or json.loads(line)["step"] != n:
+                    raise UserError(
+                        f"{self.path}: line {n} is not of step {n}, but the state is of step {step}; the log was cut "
+                        "or changed by hand. Bring it back, or train into another folder"
+                    )
+            file.truncate(file.tell())
+        self.file = self.path.open("a")
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:  # the extra `train` is not installed
+            return
+        self.board = SummaryWriter(str(self.path.parent / "tensorboard"), purge_step=step)
+
+    def write(self, step: int, seen: int, losses: Mapping[str, float], speed: float) -> None:
+        if not self.main:
+            return
+        self.file.write(json.dumps({"step": step, "seen": seen, **losses}) + "\n")
+        self.file.flush()
+        if self.board is not None and step % 10 == 0:
+            for name, value in losses.items():
+                self.board.add_scalar(f"losses/{name}", value, step)
+            self.board.add_scalar("speed/images per second", speed, step)
+
+    def flush(self) -> None:
+        os.fsync(self.file.fileno())
+        if self.board is not None:
+            self.board.flush()
+
+    def recent(self, count: int = 100) -> dict[str, float]:
+        """The mean of each loss over the last steps."""
+        with self.path.open() as file:
+            lines = [json.loads(line) for line in file.readlines()[-count:]]
+        names = [name for name in (lines[-1] if lines else {}) if name not in ("step", "seen")]
+        return {name: sum(line.get(name, 0.0) for line in lines) / len(lines) for name in names}

@@ -1,0 +1,377 @@
+"""Data folders: files are paired by stem, and flips and crops act on photograph, layout and instances alike."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from photogram.data.folder import Folder, pair_files
+from photogram.errors import UserError
+from photogram.images import (
+    LABEL_SUFFIXES,
+    PHOTO_SUFFIXES,
+    read_photo,
+    resize_labels,
+    resize_photo,
+    write_image,
+)
+from photogram.scene import Scene, SceneClass, to_pixels, write_classes
+
+SHARED = Path(os.environ.get("PHOTOGRAM_SHARED", Path(__file__).parents[2] / "shared"))
+CLASSES = tuple(SceneClass(f"c{i}", (40 * i, 255 - 40 * i, i)) for i in range(6))
+NATIVE = (60, 90)
+ROWS, COLUMNS = np.indices(NATIVE)
+
+
+def classes_at(row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    return (row // 5 * 2 + column // 7) % 6
+
+
+def write_scene(split: Path, stem: str, photo: bool = True, instances: bool = True, shift: int = 0) -> None:
+    """A scene that tells of each pixel where it was: the instance exactly, the photograph within a pixel."""
+    for name in ("photos", "layouts", "instances"):
+        (split / name).mkdir(parents=True, exist_ok=True)
+    write_image(classes_at(ROWS + shift, COLUMNS).astype(np.uint8), split / "layouts" / f"{stem}.png")
+    if instances:
+        write_image((ROWS * NATIVE[1] + COLUMNS).astype(np.uint16), split / "instances" / f"{stem}.png")
+    if photo:
+        pixels = np.stack([ROWS * 2, COLUMNS * 2, classes_at(ROWS, COLUMNS) * 40], axis=-1).astype(np.uint8)
+        write_image(pixels, split / "photos" / f"{stem}.png")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    write_classes(CLASSES, root / "classes.json")
+    for stem in ("a", "b"):
+        write_scene(root / "train", stem, shift=3 * (stem == "b"))
+    write_scene(root / "val", "c", photo=False)
+    return root
+
+
+@pytest.fixture
+def own(data, tmp_path) -> Path:
+    """A copy of the data to damage."""
+    return shutil.copytree(data, tmp_path / "own")
+
+
+def parts(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    layout = scene.condition.layout
+    assert layout is not None and layout.instances is not None and scene.photo is not None
+    assert layout.classes.dtype == torch.uint8 and layout.instances.dtype == torch.int32
+    return layout.classes[0].numpy(), layout.instances[0].numpy(), to_pixels(scene.photo)[0].numpy()
+
+
+# pairing
+
+NAMES = st.tuples(
+    st.sampled_from(("", ".", "._")),
+    st.sampled_from(("a", "b", "a.b", "0001", "zwei Wörter", "桜", "ok.final")),
+    st.sampled_from((".png", ".jpg", ".JPG", ".tif", ".webp", ".txt", ".partial", "")),
+).map("".join)
+
+
+@settings(deadline=None, database=None, max_examples=150)
+@given(*[st.sets(NAMES, max_size=9)] * 3, st.sets(st.sampled_from(("photos", "layouts", "instances"))))
+def test_files_are_paired_by_stem(tmp_path_factory, photos, layouts, instances, missing):
+    split = Path(tempfile.mkdtemp(dir=tmp_path_factory.getbasetemp()))
+    kinds = {"photos": photos, "layouts": layouts, "instances": instances}
+    for folder, names in kinds.items():
+        if folder not in missing:
+            (split / folder).mkdir()
+            for name in names:
+                (split / folder / name).touch()
+    found = pair_files(split)
+
+    def known(folder: str, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
+        paths = [
+            p for p in sorted((split / folder).glob("*")) if p.name[0] != "." and p.suffix.lower() in suffixes
+        ]
+        return {p.stem: [q for q in paths if q.stem == p.stem] for p in paths}
+
+    photo_files = known("photos", PHOTO_SUFFIXES)
+    layout_files = known("layouts", (*LABEL_SUFFIXES, ".jpg", ".jpeg"))
+    instance_files = known("instances", LABEL_SUFFIXES)
+    assert [pair.stem for pair in found.pairs] == sorted(layout_files)
+    for pair in found.pairs:
+        assert pair.layout == layout_files[pair.stem][0]
+        assert pair.photo == next(iter(photo_files.get(pair.stem, [])), None)
+        assert pair.instances == next(iter(instance_files.get(pair.stem, [])), None)
+    assert found.with_photos == [pair for pair in found.pairs if pair.stem in photo_files]
+    assert {p.stem for p in found.lonely_photos} == set(photo_files) - set(layout_files)
+    assert {p.stem for p in found.lonely_instances} == set(instance_files) - set(layout_files)
+    assert all(first.stem == second.stem and first.parent == second.parent for first, second in found.twins)
+
+    # every visible file is told of, once
+    told = [p for pair in found.pairs for p in (pair.layout, pair.photo, pair.instances) if p]
+    told += [
+        *found.lonely_photos,
+        *found.lonely_instances,
+        *found.strangers,
+        *(second for _, second in found.twins),
+    ]
+    assert sorted(told) == sorted(p for p in split.glob("*/*") if p.name[0] != ".")
+
+
+def test_a_folder_with_an_images_name_is_a_stranger(tmp_path):
+    (tmp_path / "photos" / "a.png").mkdir(parents=True)
+    assert pair_files(tmp_path).strangers == [tmp_path / "photos" / "a.png"]
+
+
+# flips and crops
+
+
+@settings(deadline=None, database=None, max_examples=120)
+@given(
+    st.sampled_from(
+        (None, NATIVE, (30, 45), (45, 30), (48, 64), (64, 48), (20, 100), (90, 60), (13, 17), (60, 40))
+    ),
+    st.sampled_from(("stretch", "crop")),
+    st.booleans(),
+    st.integers(0, 2**64 - 1),
+    st.integers(0, 1),
+)
+def test_photograph_layout_and_instances_are_seen_alike(data, size, fit, flip, draw, index):
+    scene = Folder(data, size=size, fit=fit, flip=flip)[index, draw]
+    classes, instances, photo = parts(scene)
+    to = size or NATIVE
+    assert classes.shape == instances.shape == photo.shape[:2] == to
+    rows, columns = np.divmod(instances, NATIVE[1])
+    np.testing.assert_array_equal(classes, classes_at(rows + 3 * index, columns))
+    # the photograph is a ramp of 2 levels a pixel, and the nearest pixel lies within half a step of its place
+    scales = (
+        [n / t for n, t in zip(NATIVE, to, strict=True)]
+        if fit == "stretch"
+        else [1 / max(t / n for n, t in zip(NATIVE, to, strict=True))] * 2
+    )
+    for ramp, place, scale in ((photo[..., 0], rows, scales[0]), (photo[..., 1], columns, scales[1])):
+        assert np.abs(ramp.astype(int) - 2 * place).max() <= 2 * max(1, scale) + 1
+    # nothing is stretched but as asked, and only flips turn columns around
+    np.testing.assert_array_equal(rows, rows[:, :1].repeat(to[1], 1))
+    np.testing.assert_array_equal(columns, columns[:1].repeat(to[0], 0))
+    assert (np.diff(rows[:, 0]) >= 0).all()
+    mirrored = columns[0, 0] > columns[0, -1]
+    steps = np.diff(columns[0]) * (-1 if mirrored else 1)
+    assert flip or not mirrored
+    for values, scale in ((np.diff(rows[:, 0]), scales[0]), (steps, scales[1])):
+        assert values.min() >= np.floor(scale * 0.95) and values.max() <= np.ceil(scale * 1.05)
+
+
+@pytest.mark.parametrize("size", ((60, 40), (25, 90)))
+def test_a_crop_that_resizes_nothing_is_exact(data, size):
+    scenes = Folder(data, size=size, fit="crop", flip=True)
+    whole = read_photo(data / "train/photos/a.png")
+    for draw in range(20):
+        classes, instances, photo = parts(scenes[0, draw])
+        rows, columns = np.divmod(instances, NATIVE[1])
+        np.testing.assert_array_equal(photo, whole[rows, columns])
+        np.testing.assert_array_equal(classes, classes_at(rows, columns))
+
+
+def test_stretching_is_the_two_documented_resizes(data):
+    classes, instances, photo = parts(Folder(data, size=(33, 71))[0, 5])
+    np.testing.assert_array_equal(photo, resize_photo(read_photo(data / "train/photos/a.png"), (33, 71)))
+    np.testing.assert_array_equal(classes, resize_labels(classes_at(ROWS, COLUMNS), (33, 71)))
+    np.testing.assert_array_equal(instances, resize_labels(ROWS * NATIVE[1] + COLUMNS, (33, 71)))
+
+
+def same(one: Scene, other: Scene) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(parts(one), parts(other), strict=True))
+
+
+def test_equal_draws_give_equal_scenes_and_others_differ(data):
+    scenes = Folder(data, size=(60, 40), fit="crop", flip=True)
+    again = Folder(data, size=(60, 40), fit="crop", flip=True)
+    drawn = [scenes[0, draw] for draw in range(40)]
+    assert all(same(again[0, draw], scene) for draw, scene in enumerate(drawn))
+    columns = [parts(scene)[1][0] % NATIVE[1] for scene in drawn]
+    assert len({int(c.min()) for c in columns}) > 15  # windows
+    assert (
+        min(c.min() for c in columns) <= 5 and max(c.max() for c in columns) >= NATIVE[1] - 6
+    )  # up to both ends
+    assert 8 <= sum(int(c[0] > c[-1]) for c in columns) <= 32  # flips
+
+
+def test_without_flips_and_crops_all_draws_are_equal(data):
+    scenes = Folder(data, size=(30, 40))
+    assert all(same(scenes[1, 0], scenes[1, draw]) for draw in range(1, 12))
+
+
+# what is there and what is not
+
+
+def test_the_folder_says_what_it_holds(data):
+    scenes = Folder(data, size=(30, 40))
+    assert len(scenes) == 2 and [scenes.name(i) for i in range(2)] == ["a", "b"]
+    assert scenes.spec.classes == CLASSES and scenes.spec.size == (30, 40) and scenes.spec.instances
+
+
+def test_instances_count_only_where_all_scenes_have_them(own):
+    (own / "train/instances/b.png").unlink()
+    scenes = Folder(own)
+    assert not scenes.spec.instances
+    for index in range(2):
+        layout = scenes[index, 0].condition.layout
+        assert layout is not None and layout.instances is None
+
+
+def test_layouts_without_photographs_are_scenes_where_asked(data):
+    scene = Folder(data, "val", photos=False)[0, 0]
+    assert scene.photo is None and scene.condition.layout is not None
+    np.testing.assert_array_equal(scene.condition.layout.classes[0], classes_at(ROWS, COLUMNS))
+    with pytest.raises(UserError, match="val: no layout has a photograph of the same stem"):
+        Folder(data, "val")
+
+
+def test_scenes_without_photographs_are_left_out_of_training(own):
+    (own / "train/photos/a.png").unlink()
+    scenes, all_scenes = Folder(own), Folder(own, photos=False)
+    assert [scenes.name(i) for i in range(len(scenes))] == ["b"]
+    assert [scene.photo is None for scene in (all_scenes[0, 0], all_scenes[1, 0])] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "stem", ("zwei Wörter", "桜", "a.b.c", "-rf", "100%", "a" * 200, 'o\'clock "x"', "[1]{2}*?")
+)
+def test_odd_names_are_names(own, stem):
+    write_scene(own / "odd", stem)
+    scenes = Folder(own, "odd")
+    assert [scenes.name(i) for i in range(len(scenes))] == [stem]
+    assert scenes[0, 0].photo is not None and scenes.spec.instances and len(scenes.fingerprint()) == 16
+
+
+def damage(root: Path, how: str) -> str:
+    """Damage a data folder; what its message must name."""
+    train = root / "train"
+    if how == "photo size":
+        write_image(np.zeros((90, 60, 3), np.uint8), train / "photos/a.png")
+        return "photos/a.png: is 90 x 60, but its layout a.png is 60 x 90"
+    if how == "instance size":
+        write_image(np.zeros((61, 90), np.uint16), train / "instances/a.png")
+        return "instances/a.png: is 61 x 90, but its layout a.png is 60 x 90"
+    if how == "class":
+        labels = classes_at(ROWS, COLUMNS).astype(np.uint8)
+        labels[12, 34] = 6
+        write_image(labels, train / "layouts/a.png")
+        return "layouts/a.png: class 6 at (row 12, column 34), but there are only classes 0..5"
+    if how == "colours":
+        write_image(np.zeros((60, 90, 3), np.uint8), train / "layouts/a.png")
+        return "layouts/a.png: holds colours"
+    if how == "jpeg layout":
+        (train / "layouts/a.png").unlink()
+        write_image(np.zeros((60, 90), np.uint8), train / "layouts/a.jpg")
+        return "layouts/a.jpg: is a JPEG"
+    whole = (train / "photos/a.png").read_bytes()
+    (train / "photos/a.png").write_bytes(whole[: len(whole) // 2])
+    return "photos/a.png: cannot be decoded, damaged or cut short"
+
+
+@pytest.mark.parametrize(
+    "how", ("photo size", "instance size", "class", "colours", "jpeg layout", "cut short")
+)
+@pytest.mark.parametrize("size", (None, (30, 45)))
+def test_a_damaged_scene_is_named_when_it_is_read(own, how, size):
+    words = damage(own, how)
+    scenes = Folder(own, size=size)
+    with pytest.raises(UserError) as caught:
+        scenes[0, 0]
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+    assert scenes[1, 0].photo is not None
+
+
+def refused(root: Path, *words: str, split: str = "train") -> None:
+    with pytest.raises(UserError) as caught:
+        Folder(root, split)
+    message = str(caught.value)
+    assert "\n" not in message and all(word in message for word in words), message
+
+
+def test_a_folder_that_lacks_something_says_what(own, tmp_path):
+    refused(tmp_path / "none", "none: no such folder", "photogram prepare")
+    refused(own / "classes.json", "no such folder")
+    refused(own, "trian/layouts: no such folder", "did you mean 'train'?", "val", split="trian")
+    shutil.copy(own / "train/photos/a.png", own / "train/photos/a.jpg")
+    refused(own, "a.png: has the same stem as a.jpg", "Remove one")
+    for file in (own / "train/photos").iterdir():
+        file.unlink()
+    refused(own, "train: no layout has a photograph of the same stem", "photogram check")
+    (own / "classes.json").unlink()
+    refused(own, "classes.json: no such file")
+
+
+def test_an_empty_folder_says_so(tmp_path):
+    write_classes(CLASSES, tmp_path / "classes.json")
+    refused(tmp_path, "train/layouts: no such folder", "no splits")
+    (tmp_path / "train" / "layouts").mkdir(parents=True)
+    refused(tmp_path, "train: no layout has a photograph")
+    with pytest.raises(UserError, match="no layout is there"):
+        Folder(tmp_path, photos=False)
+
+
+# the fingerprint
+
+
+def test_the_fingerprint_stays_when_the_folder_moves(own, tmp_path):
+    before = Folder(own).fingerprint()
+    moved = shutil.copytree(own, tmp_path / "elsewhere" / "city")
+    for path in moved.rglob("*.png"):
+        os.utime(path, (0, 0))
+    (moved / "train/photos/.DS_Store").touch()
+    (moved / "train/notes.txt").touch()
+    assert Folder(moved).fingerprint() == before == Folder(moved, size=(30, 40), flip=True).fingerprint()
+
+
+def change(root: Path, how: str) -> None:
+    train = root / "train"
+    if how == "one label":
+        labels = classes_at(ROWS, COLUMNS).astype(np.uint8)
+        labels[30, 40] ^= 1
+        write_image(labels, train / "layouts/a.png")
+    elif how == "class":
+        write_classes((*CLASSES[:-1], SceneClass("c5", (0, 0, 0), void=True)), root / "classes.json")
+    elif how == "more":
+        write_scene(train, "z")
+    elif how == "fewer":
+        (train / "photos/b.png").unlink()
+    elif how == "stem":
+        for folder in ("photos", "layouts", "instances"):
+            (train / folder / "b.png").rename(train / folder / "bb.png")
+    elif how == "instances":
+        (train / "instances/b.png").unlink()
+    else:
+        write_image(np.zeros((*NATIVE, 3), np.uint8), train / "photos/a.png")
+
+
+@pytest.mark.parametrize("how", ("one label", "class", "more", "fewer", "stem", "instances", "photograph"))
+def test_the_fingerprint_tells_a_change(own, how):
+    before = Folder(own).fingerprint()
+    change(own, how)
+    assert Folder(own).fingerprint() != before
+
+
+def test_the_fingerprint_tells_a_change_that_keeps_the_size(own):
+    path, prints = own / "train/layouts/a.png", []
+    for last in range(6):
+        labels = classes_at(ROWS, COLUMNS).astype(np.uint8)
+        labels[0, 0] = last
+        write_image(labels, path, compress_level=0)
+        prints.append((path.stat().st_size, Folder(own).fingerprint()))
+    assert len({size for size, _ in prints}) == 1 and len(set(prints)) == 6
+
+
+def test_real_photographs_are_read_as_they_are():
+    root = SHARED / "data/camvid"
+    if not root.is_dir():
+        pytest.skip("needs shared/data/camvid")
+    train, val = Folder(root, size=(96, 128)), Folder(root, "val")
+    assert (len(train), len(val), train.spec.num_classes, train.spec.void) == (294, 73, 12, 11)
+    small, whole = train[0, 0], val[0, 0]
+    assert small.photo is not None and small.photo.shape == (1, 3, 96, 128) and small.photo.abs().max() <= 1
+    assert whole.photo is not None and whole.photo.shape == (1, 3, 360, 480)
+    assert not {train.name(i) for i in range(294)} & {val.name(i) for i in range(73)}
