@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from photogram.errors import UserError
 
 KEEP = 2
 """States that are kept: the newest, and the one before in case the newest is damaged."""
+
+_NAME = re.compile(r"step-(\d{8,})")
 
 
 def save_state(folder: Path, step: int, state: dict[str, Any]) -> None:
@@ -36,53 +39,98 @@ def save_state(folder: Path, step: int, state: dict[str, Any]) -> None:
         beside.mkdir()
         with (beside / "state.pt").open("w+b") as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
+            _to_disk(file.fileno(), file.flush)
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        (beside / "sha256").write_text(digest)
-        final = folder / f"step-{step:08}"
-        if final.exists():  # damaged, or from a state after the one that was resumed
+        with (beside / "sha256").open("w") as file:
+            file.write(digest)
+            _to_disk(file.fileno(), file.flush)
+        final = _place(folder, step)
+        if final.exists():  # left by hand: `discard_after` has removed what a resumed run had seen
             shutil.rmtree(final)
         beside.rename(final)
     except (OSError, RuntimeError) as e:  # torch reports a failed write as a RuntimeError
         shutil.rmtree(beside, ignore_errors=True)
-        kept = saved_steps(folder)
-        last = f"the last good state is of step {kept[-1]}" if kept else "no state was saved yet"
-        reason = (e.strerror or str(e)) if isinstance(e, OSError) else "the disk may be full"
-        raise UserError(f"{folder}: the state of step {step} cannot be written ({reason}); {last}") from e
-    for old in saved_steps(folder)[:-KEEP]:
-        shutil.rmtree(folder / f"step-{old:08}", ignore_errors=True)
+        raise UserError(
+            f"{folder}: the state of step {step} cannot be written ({_reason(e)}); {last_good(folder, step)}"
+        ) from e
+    for old in [s for s in saved_steps(folder) if s <= step][:-KEEP]:
+        shutil.rmtree(_place(folder, old), ignore_errors=True)
+
+
+def _to_disk(descriptor: int, flush: Callable[[], object]) -> None:
+    flush()
+    os.fsync(descriptor)
+
+
+def _reason(e: OSError | RuntimeError) -> str:
+    while isinstance(e, RuntimeError) and isinstance(e.__context__, OSError):  # what torch's error came from
+        e = e.__context__
+    return (e.strerror or str(e)) if isinstance(e, OSError) else "the disk may be full"
+
+
+def _place(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08}"
 
 
 def saved_steps(folder: Path) -> list[int]:
     """The steps of which there is a state, damaged or not, in order."""
-    return sorted(int(p.name.removeprefix("step-")) for p in folder.glob("step-*") if p.is_dir())
+    names = (_NAME.fullmatch(p.name) for p in folder.glob("step-*") if p.is_dir())
+    return sorted(int(name[1]) for name in names if name)
+
+
+def last_good(folder: Path, step: int) -> str:
+    """What to say of the states when a run ends after `step` for a reason of its own."""
+    kept = [s for s in saved_steps(folder) if s <= step]
+    return f"the last good state is of step {kept[-1]}" if kept else "no state was saved yet"
+
+
+def discard_after(folder: Path, step: int) -> None:
+    """Remove the states after the one that a run goes on from: they are damaged."""
+    for later in saved_steps(folder):
+        if later > step:
+            shutil.rmtree(_place(folder, later))
 
 
 def load_state(folder: Path, warn: Callable[[str], None]) -> tuple[int, dict[str, Any]] | None:
-    """The newest state that is whole, and its step; None where there is none yet.
+    """The newest state that is whole, and its step; None where there is none yet. It changes nothing on disk.
 
     Args:
         folder: the run's `state` folder.
         warn: told of each damaged state that is passed over.
 
     Raises:
-        UserError: where there are states, and all are damaged.
+        UserError: where there are states, and all are damaged; or where one holds more than tensors, numbers and text,
+            which no training has written.
     """
     steps = saved_steps(folder)
     for step in reversed(steps):
-        path = folder / f"step-{step:08}"
-        try:
-            with (path / "state.pt").open("rb") as file:
-                whole = hashlib.file_digest(file, "sha256").hexdigest() == (path / "sha256").read_text().strip()
-        except OSError:
-            whole = False
-        if whole:
-            for damaged in steps[steps.index(step) + 1 :]:
-                shutil.rmtree(folder / f"step-{damaged:08}")
-            return step, torch.load(path / "state.pt", map_location="cpu", weights_only=True)
+        path = _place(folder, step)
+        if _is_whole(path):
+            return step, _read(path / "state.pt")
         warn(f"{path}: is damaged; going back to the state before it")
     if steps:
         raise UserError(f"{folder}: every state is damaged ({len(steps)} of them); train into another folder")
     return None
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        with (path / "state.pt").open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        return found.encode() == (path / "sha256").read_bytes().strip()
+    except OSError:
+        return False
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)  # never runs what a pickle asks for
+    except Exception as e:  # torch.load raises anything on what it does not know
+        raise UserError(
+            f"{path}: is refused, no training wrote it: it holds more than tensors, numbers and text, or cannot be "
+            f"read ({type(e).__name__})"
+        ) from None
+    if not isinstance(state, dict):
+        raise UserError(f"{path}: holds {type(state).__name__}, not the state of a training; it is refused")
+    return state

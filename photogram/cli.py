@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,7 +18,7 @@ from tyro.conf import Positional
 from photogram.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from photogram.data.prepare import Summary
+    from photogram.data.preparing import Prepared
 
 HELP = """\
 photogram: photographic images made without a camera
@@ -76,6 +76,7 @@ def _parse(function: Callable[..., int], verb: str, arguments: Sequence[str]) ->
 
 def _prepare(arguments: Sequence[str]) -> int:
     from photogram.data import prepare
+    from photogram.data.palette import prepare_palette
 
     def cityscapes(source: Positional[Path], /, *, out: Path, classes: Literal[19, 35] = 19) -> int:
         """Cityscapes in its official tree and names.
@@ -126,8 +127,9 @@ def _prepare(arguments: Sequence[str]) -> int:
             tolerance: snap colours to the nearest class within so many steps of a channel (0..255).
             val_share: the share of scenes held out, where the source has no split.
         """
-        settings = {"map": map, "classes": classes, "tolerance": tolerance, "val_share": val_share}
-        return _say(prepare.prepare_palette(source, out=out, **settings))  # pyright: ignore[reportArgumentType]
+        return _say(
+            prepare_palette(source, out=out, map=map, classes=classes, tolerance=tolerance, val_share=val_share)
+        )
 
     def toy(*, out: Path, size: tuple[int, int] = (96, 128), train: int = 400, val: int = 40, seed: int = 0) -> int:
         """A procedural toy world: street scenes with instances, drawn by numbers.
@@ -149,10 +151,19 @@ def _prepare(arguments: Sequence[str]) -> int:
     return tyro.extras.subcommand_cli_from_dict(forms, prog="photogram prepare", args=list(arguments))
 
 
-def _say(summary: Summary) -> int:
-    from rich.console import Console
-
-    Console().print(summary.text(), highlight=False, markup=False, soft_wrap=True)
+def _say(prepared: Prepared) -> int:
+    """Tell what a preparer made, on stdout, and what it noticed, on stderr."""
+    splits = ", ".join(
+        f"{count.name} {count.layouts} layouts and {count.photos} photographs" for count in prepared.splits
+    )
+    print(f"{prepared.out}: {splits}; {len(prepared.classes)} classes; {prepared.skipped} scenes were there already")
+    for warning in prepared.warnings:
+        print(f"photogram: note: {warning}", file=sys.stderr)
+    if prepared.report is not None:
+        for name, share in prepared.report.shares.items():
+            print(f"  {share:7.2%}  {name}")
+        print(f"  {prepared.report.distinct} distinct colours; {prepared.report.unlabelled:.2%} unlabelled")
+    print(f"next: photogram check {prepared.out}")
     return 0
 
 
@@ -221,26 +232,18 @@ class TrainFlags:
 def _train(arguments: Sequence[str]) -> int:
     from photogram.recipes import members
 
-    def command(recipe_type: type[Any]) -> Callable[..., int]:
-        def train(flags: Any, recipe: Any) -> int:
-            return _run_training(flags, recipe)
-
-        train.__doc__ = recipe_type.__doc__
-        train.__annotations__ = {
-            "flags": tyro.conf.OmitArgPrefixes[TrainFlags],
-            "recipe": tyro.conf.OmitArgPrefixes[recipe_type],
-            "return": int,
-        }
-        return train
+    def command(recipe: type[Any]) -> type[Any]:
+        parts = [("flags", tyro.conf.OmitArgPrefixes[TrainFlags]), ("recipe", tyro.conf.OmitArgPrefixes[recipe])]
+        return make_dataclass(recipe.__name__, parts, namespace={"__doc__": recipe.__doc__})
 
     recipes = {recipe.__name__.lower(): command(recipe) for recipe in members()}
     if arguments and not arguments[0].startswith("-") and arguments[0] not in recipes:
-        raise UserError(
-            f"unknown recipe {arguments[0]!r}{nearest(arguments[0], list(recipes))}; there is {', '.join(recipes)}"
-        )
-    return tyro.extras.subcommand_cli_from_dict(
+        known = ", ".join(recipes)
+        raise UserError(f"unknown recipe {arguments[0]!r}{nearest(arguments[0], list(recipes))}; there is {known}")
+    asked = tyro.extras.subcommand_cli_from_dict(
         recipes, prog="photogram train", args=list(arguments), config=(tyro.conf.FlagCreatePairsOff,)
     )
+    return _run_training(asked.flags, asked.recipe)
 
 
 def _run_training(flags: TrainFlags, recipe: Any) -> int:
@@ -281,8 +284,93 @@ def _run_training(flags: TrainFlags, recipe: Any) -> int:
     return 0
 
 
+# --- synthesize ------------------------------------------------------------------------------------------------------
+
+
+def _synthesize(arguments: Sequence[str]) -> int:
+    def command(
+        run: Positional[Path],
+        layouts: Positional[tuple[str, ...]],
+        /,
+        *,
+        out: Path,
+        seed: int = 0,
+        size: tuple[int, int] | Literal["native"] | None = None,
+        format: Literal["png", "jpg", "webp"] = "png",
+        sheet: bool = False,
+        precision: Literal["auto", "fp32", "bf16"] = "auto",
+        overwrite: bool = False,
+    ) -> int:
+        """Paint layouts with what a run has learned. Finished paintings are skipped; the same seed, the same bytes.
+
+        Args:
+            run: a run, or a published network.
+            layouts: layout files, folders of them, or - for a list of files on stdin, one a line.
+            out: the folder for the paintings.
+            seed: of whatever the network draws.
+            size: height and width to paint at, or native for each file's own; without it, the size trained at.
+            format: png, jpg or webp.
+            sheet: also write sheet.png, layouts beside paintings.
+            precision: bf16 or fp32; auto takes bf16 where the processor has it.
+            overwrite: paint over what was painted with other settings.
+        """
+        from photogram.recipes import load
+        from photogram.synthesis import collect, synthesize
+
+        summary = synthesize(
+            load(run),
+            collect(layouts, sys.stdin),
+            out,
+            seed=seed,
+            size=size,
+            format=format,
+            sheet=sheet,
+            precision=precision,
+            overwrite=overwrite,
+            source=run,
+        )
+        for failure in summary.failures:
+            _complain(failure, 1)
+        print(f"{out}: {summary.painted} painted, {summary.skipped} were there, {summary.failed} failed")
+        return 1 if summary.failures else 0
+
+    return _parse(command, "synthesize", arguments)
+
+
+# --- quickstart ------------------------------------------------------------------------------------------------------
+
+
+def _quickstart(arguments: Sequence[str]) -> int:
+    def command(out: Path = Path("quickstart")) -> int:
+        """Train a small network on a toy world and paint scenes that it has not seen; offline, in minutes.
+
+        Args:
+            out: the folder for the data, the run and the paintings.
+        """
+        from photogram.quickstart import quickstart
+
+        sheet = quickstart(out)
+        print(NEXT.format(sheet=sheet, out=out))
+        return 0
+
+    return _parse(command, "quickstart", arguments)
+
+
+NEXT = """
+Open {sheet}
+  Each row is a layout that the network has not seen, what it painted, and the toy world's own picture.
+  {out}/run/report.html has the curves.
+
+Next, with your own photographs and layouts:
+  photogram prepare palette YOUR_FOLDER --out data      # photos/ and layouts/, colour-coded; or cityscapes, camvid, ...
+  photogram check data
+  photogram train crn --data data --out runs/mine --size 192 256 --perceptual squeezenet --steps 20000
+  photogram synthesize runs/mine data/val/layouts --out painted --sheet"""
+
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "quickstart": _quickstart,
     "prepare": _prepare,
     "check": _check,
     "train": _train,
+    "synthesize": _synthesize,
 }

@@ -65,8 +65,13 @@ class Network(nn.Module):
         if not isinstance(arguments, dict) or set(arguments) != expected:
             found = set(arguments) if isinstance(arguments, dict) else set()
             raise UserError(f"{folder / CONFIG}: arguments {sorted(found ^ expected)} are unknown or missing")
-        with torch.device("meta"):  # no time for an initialisation that is overwritten at once
-            network = cls(**{**arguments, "spec": SceneSpec.from_json(arguments["spec"])})
+        if not isinstance(arguments["spec"], dict):
+            raise UserError(f"{folder / CONFIG}: spec is {arguments['spec']!r}, not an object")
+        try:
+            with torch.device("meta"):  # no time for an initialisation that is overwritten at once
+                network = cls(**{**arguments, "spec": SceneSpec.from_json(arguments["spec"])})
+        except UserError as e:
+            raise UserError(f"{folder / CONFIG}: {e}") from None
         _load_strictly(network, folder / WEIGHTS)
         return network.eval()
 

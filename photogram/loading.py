@@ -7,7 +7,7 @@ no sampler state to save, and a training that resumes sees what it would have se
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -69,15 +69,17 @@ def _collate(scenes: Sequence[Scene | UserError]) -> Scene | UserError:
     return mistakes[0] if mistakes else collate([s for s in scenes if isinstance(s, Scene)])
 
 
-def _leave_interrupts_to_the_loop(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave_signals_to_the_loop(worker: int) -> None:
+    """Ctrl-C and job schedulers signal the whole group; the loop wants its readers until it has saved."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
-def load(scenes: Scenes, batches: Batches, workers: int) -> Iterator[Scene]:
-    """Read batches ahead in `workers` processes (0: in this one), in order.
+def load(scenes: Scenes, batches: Batches, workers: int) -> Generator[Scene, None, None]:
+    """Read batches ahead in `workers` processes (0: in this one), in order. Closing it ends them.
 
     Raises:
-        UserError: what reading a scene raised.
+        UserError: what reading a scene raised; or that a worker was killed.
     """
     loader = DataLoader(
         _Careful(scenes),
@@ -85,9 +87,14 @@ def load(scenes: Scenes, batches: Batches, workers: int) -> Iterator[Scene]:
         num_workers=workers,
         collate_fn=_collate,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_leave_interrupts_to_the_loop,
+        worker_init_fn=_leave_signals_to_the_loop,
     )
-    for scene in loader:
-        if isinstance(scene, UserError):
-            raise scene
-        yield scene
+    try:
+        for scene in loader:
+            if isinstance(scene, UserError):
+                raise scene
+            yield scene
+    except RuntimeError as e:  # torch's only word for a reader that was killed, by a lack of memory for instance
+        if not str(e).startswith("DataLoader worker"):  # a bug in a reader, whose traceback must be seen
+            raise
+        raise UserError(f"a process that reads data has died ({e}); try --workers 0") from None

@@ -22,8 +22,10 @@ Advance = Callable[[str], None]
 
 
 @contextmanager
-def progress(title: str, total: int, done: int = 0, quiet: bool = False, every: float = 30.0) -> Iterator[Advance]:
-    """Show how far a job of `total` items is, `done` of them finished before.
+def progress(
+    title: str, total: int | None, done: int = 0, quiet: bool = False, every: float = 30.0
+) -> Iterator[Advance]:
+    """Show how far a job of `total` items (None: nobody knows yet) is, `done` of them finished before.
 
     Where stderr is no terminal (a log file, a job scheduler), a plain line is written every `every` seconds and at the
     end. `quiet` shows nothing.
@@ -54,7 +56,7 @@ def progress(title: str, total: int, done: int = 0, quiet: bool = False, every: 
 class _Lines:
     """Plain lines instead of a bar."""
 
-    def __init__(self, console: Console, title: str, total: int, done: int, every: float):
+    def __init__(self, console: Console, title: str, total: int | None, done: int, every: float):
         self.console, self.title, self.total, self.done, self.every = console, title, total, done, every
         self.before, self.started = done, time.monotonic()
         self.last, self.shown, self.text = self.started, -1, ""
@@ -73,9 +75,11 @@ class _Lines:
     def write(self, now: float) -> None:
         self.shown = self.done
         speed = (self.done - self.before) / max(now - self.started, 1e-9)
-        left = (self.total - self.done) / max(speed, 1e-9)
+        far = f"{self.done}"
+        if self.total is not None:
+            far += f"/{self.total}, {_clock((self.total - self.done) / max(speed, 1e-9))} left"
         self.console.print(
-            f"{self.title}: {self.done}/{self.total}, {_clock(left)} left  {self.text}",
+            f"{self.title}: {far}  {self.text}",
             highlight=False,
             markup=False,
             soft_wrap=True,

@@ -50,15 +50,16 @@ def model_card(network: Network, facts: Mapping[str, str]) -> str:
 def write_report(out: Path, facts: Mapping[str, str]) -> None:
     """Write `report.html` from the run's log and newest sheets, whole or not at all."""
     curves = _curves(out / "log.jsonl")
-    sheets = sorted((out / "samples").glob("*.png"))[-1:]
+    sheets = {p: int(p.stem.rpartition("-")[2]) for p in sorted((out / "samples").glob("*step-*.png"))}
+    newest = [p for p, step in sheets.items() if step == max(sheets.values())]  # several, of several networks
     pictures = "".join(
-        f'<h2>{html.escape(p.stem)}</h2><img alt="sheet" src="data:image/png;base64,'
+        f'<h2>{html.escape(p.stem)}</h2><img alt="layouts, paintings and photographs" src="data:image/png;base64,'
         f'{base64.b64encode(p.read_bytes()).decode()}">'
-        for p in sheets
+        for p in newest
     )
     rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in facts.items())
     page = (
-        "<!doctype html><meta charset=utf-8><title>photogram report</title>"
+        "<!doctype html><html lang=en><meta charset=utf-8><title>photogram report</title>"
         "<style>body{font:15px system-ui;margin:2em;max-width:70em}th{text-align:left;padding-right:1em}"
         "img{max-width:100%}svg{width:22em;margin:.5em}</style>"
         f"<h1>{html.escape(out.name)}</h1><table>{rows}</table><h2>Losses</h2>{curves}{pictures}\n"
@@ -79,8 +80,9 @@ def _curves(log: Path, points: int = 300) -> str:
         means = [sum(values[i : i + span]) / len(values[i : i + span]) for i in range(0, len(values), span)]
         low, high = min(means), max(means)
         scale = (high - low) or 1.0
+        drawn = means if len(means) > 1 else means * 2  # one point is no line
         path = " ".join(
-            f"{300 * n / max(len(means) - 1, 1):.1f},{100 - 100 * (v - low) / scale:.1f}" for n, v in enumerate(means)
+            f"{300 * n / (len(drawn) - 1):.1f},{100 - 100 * (v - low) / scale:.1f}" for n, v in enumerate(drawn)
         )
         charts.append(
             f'<svg viewBox="-2 -18 304 136"><text y="-5" font-size="12">{html.escape(name)}: {means[-1]:.4g} '

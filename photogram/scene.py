@@ -92,7 +92,7 @@ class SceneSpec:
             if not isinstance(entry, dict) or set(entry) != {f.name for f in fields(SceneClass)}:
                 raise UserError(f"scene spec: class {n} is {entry!r}; it has name, color and void")
             color = list(entry["color"]) if isinstance(entry["color"], tuple) else entry["color"]
-            classes.append(_parse_class(Path("scene spec"), n, {"id": n, **entry, "color": color})[1])
+            classes.append(parse_class(Path("scene spec"), n, {"id": n, **entry, "color": color})[1])
         return cls(**{**values, "classes": tuple(classes), "size": tuple(size)})  # pyright: ignore[reportArgumentType]
 
 
@@ -117,7 +117,7 @@ def read_classes(path: str | Path) -> tuple[SceneClass, ...]:
         raise UserError(f'{path}: must be a list of {{"id", "name", "color"}}, with at least one class')
     found: dict[int, SceneClass] = {}
     for n, entry in enumerate(entries):
-        index, parsed = _parse_class(path, n, entry)
+        index, parsed = parse_class(path, n, entry)
         if index in found:
             raise UserError(f"{path}: id {index} is given twice, to {found[index].name!r} and {parsed.name!r}")
         found[index] = parsed
@@ -130,7 +130,7 @@ def read_classes(path: str | Path) -> tuple[SceneClass, ...]:
     return tuple(found[i] for i in range(len(found)))
 
 
-def _parse_class(path: Path, n: int, entry: object) -> tuple[int, SceneClass]:
+def parse_class(path: Path, n: int, entry: object) -> tuple[int, SceneClass]:
     if not isinstance(entry, dict):
         raise UserError(f"{path}: entry {n} is {entry!r}, not an object with id, name and color")
     unknown = sorted(set(entry) - {"id", "name", "color", "void"})
@@ -296,12 +296,10 @@ def check_layout(layout: Layout, spec: SceneSpec, source: str = "layout") -> Non
     Raises:
         UserError: with the source, the value, its place and the bound.
     """
-    bound = torch.tensor(spec.num_classes, device=layout.classes.device).expand(1)  # a bare 256 wraps to a uint8 0
-    wrong = layout.classes >= bound
-    if layout.classes.dtype != torch.uint8:
-        wrong |= layout.classes < 0
-    if not bool(wrong.any()):
+    classes = layout.classes
+    if classes.numel() == 0 or (int(classes.min()) >= 0 and int(classes.max()) < spec.num_classes):
         return
+    wrong = (classes.long() < 0) | (classes.long() >= spec.num_classes)  # long: a uint8 wraps the bound 256 to 0
     n, row, column = wrong.nonzero()[0].tolist()
     value = int(layout.classes[n, row, column])
     raise UserError(
@@ -317,7 +315,8 @@ def to_pixels(photo: Float[Tensor, "*n c h w"]) -> UInt8[Tensor, "*n h w c"]:
 
 def from_pixels(pixels: np.ndarray | Tensor) -> Float[Tensor, "*n c h w"]:
     """0..255 to [-1, 1]; channels go first."""
-    return (torch.as_tensor(pixels).movedim(-1, -3).float() / 127.5 - 1).contiguous()
+    planes = torch.as_tensor(pixels).movedim(-1, -3).contiguous()  # first, while a pixel is a byte
+    return planes.to(torch.float32, copy=True).div_(127.5).sub_(1)
 
 
 def draw(classes: np.ndarray, spec: SceneSpec) -> np.ndarray:
@@ -331,7 +330,7 @@ def shape(array: np.ndarray | Tensor) -> str:
     return f"{array.shape[0]} x {array.shape[1]}"
 
 
-def save(photo: Float[Tensor, "1 c h w"] | Float[Tensor, "c h w"], path: str | Path) -> None:
+def save(photo: Float[Tensor, "n c h w"] | Float[Tensor, "c h w"], path: str | Path) -> None:
     """Write one photograph in [-1, 1] as .png, .jpg or .webp, by the name of the file.
 
     Raises:

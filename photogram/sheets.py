@@ -52,15 +52,27 @@ def _rgb(pixels: np.ndarray) -> np.ndarray:
 
 
 def scene_sheet(network: Network, scenes: Scenes, count: int) -> np.ndarray:
-    """Paint some scenes, spread evenly over a data set, beside their layouts and photographs."""
+    """Paint some scenes, spread evenly over a data set, beside their layouts and photographs.
+
+    What a scene lacks, the photograph of a layout that has none for instance, stays grey.
+
+    Args:
+        network: a `Generator` paints; of other networks only the scenes are shown.
+        scenes: one or more.
+        count: how many of them, at most.
+    """
     count = min(count, len(scenes))
     rows = []
     for index in (len(scenes) * (2 * n + 1) // (2 * count) for n in range(count)):
         scene = scenes[index, 0]
         tiles = scene_tiles(scene, scenes.spec)
-        photograph = {"photograph": tiles.pop("photograph")} if "photograph" in tiles else {}
         if isinstance(network, Generator):
             tiles["painting"] = _rgb(to_pixels(network.sample(scene.condition)[0]).cpu().numpy())
-        rows.append((scenes.name(index), {**tiles, **photograph}))
-    columns = list(rows[0][1])
-    return sheet(columns, [(name, [tiles[c] for c in columns]) for name, tiles in rows])
+        rows.append((scenes.name(index), tiles))
+    known = ("layout", "condition", "painting", "photograph")
+    columns = [title for title in known if any(title in tiles for _, tiles in rows)]
+    blanks = [np.full_like(next(iter(tiles.values())), 230) for _, tiles in rows]
+    return sheet(
+        columns,
+        [(name, [tiles.get(c, blank) for c in columns]) for (name, tiles), blank in zip(rows, blanks, strict=True)],
+    )

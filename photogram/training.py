@@ -11,18 +11,17 @@ Order, flips and noise are functions of (seed, rank, step), so the only state is
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -30,13 +29,16 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from photogram.checkpoint import load_state, save_state, saved_steps
+from photogram.checkpoint import discard_after, last_good, load_state, save_state, saved_steps
 from photogram.errors import UserError
+from photogram.generator import Generator
 from photogram.images import replacing, write_image
 from photogram.loading import Batches, load
 from photogram.progress import progress
 from photogram.recipe import Recipe, Run, Scenes, Training
 from photogram.report import model_card, write_report
+from photogram.runfolder import agree, only_one, read_settings, settle
+from photogram.runlog import RunLog
 from photogram.sheets import scene_sheet
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -95,15 +97,21 @@ def train(recipe: Recipe, data: Scenes, out: str | Path, plan: Plan, preview: Sc
     out = Path(out)
     _check_plan(recipe, data, plan)
     accelerator = _accelerator(_resolved_precision(plan, out))
-    with _only_one(out, accelerator):
-        _agree(out, _settings(recipe, data, plan, accelerator), accelerator)
+    main = accelerator.is_main_process
+    with only_one(out, main):
+        settings = _settings(recipe, data, plan, accelerator)
+        agree(out, settings, main)
         torch.manual_seed(plan.seed)
         if accelerator.device.type == "cuda":
             torch.use_deterministic_algorithms(True, warn_only=True)
-        run = Run(accelerator, data.spec, len(data), plan.batch_size, plan.seed, plan.start_from)
-        loop = _Loop(recipe.start(run), run, data, preview, out, plan)
-        loop.resume()
-        loop.run_on()
+        start_from = None if saved_steps(out / "state") else plan.start_from  # it may be gone when a run goes on
+        run = Run(accelerator, data.spec, len(data), plan.batch_size, plan.seed, start_from)
+        training = recipe.start(run)
+        settle(out, settings, main)
+        accelerator.wait_for_everyone()
+        with closing(_Loop(training, run, data, preview, out, plan)) as loop:
+            loop.resume()
+            loop.run_on()
     return out
 
 
@@ -111,8 +119,13 @@ def _check_plan(recipe: Recipe, data: Scenes, plan: Plan) -> None:
     """Refuse at the door what could only fail later."""
     for name, least in (("steps", 1), ("batch_size", 1), ("save_every", 1), ("workers", 0), ("seed", 0)):
         value = getattr(plan, name)
-        if value < least:
-            raise UserError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
+        if not least <= value < 1 << 63:
+            bounds = f"at least {least}" if value < least else "below 2^63"
+            raise UserError(f"--{name.replace('_', '-')} {value}: must be {bounds}")
+    if plan.precision not in get_args(Precision):
+        raise UserError(f"--precision {plan.precision}: must be one of {', '.join(get_args(Precision))}")
+    if not len(data):
+        raise UserError("the data holds no scenes to train on")
     multiple, size = recipe.size_multiple(), data.spec.size
     if any(n < 1 or n % multiple for n in size):
         possible = (sorted({max(1, n // multiple) * multiple, -(-n // multiple) * multiple}) for n in size)
@@ -127,9 +140,9 @@ def _resolved_precision(plan: Plan, out: Path) -> str:
     """`auto` is decided once, when the run starts; a run keeps its precision wherever it goes on."""
     if plan.precision != "auto":
         return plan.precision
-    started = _read_settings(out)
+    started = read_settings(out)
     if started is not None:
-        return str(started["precision"])
+        return "bf16" if started.get("precision") == "bf16" else "fp32"
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     return "bf16" if torch.cpu.get_capabilities().get("avx512_bf16") else "fp32"
@@ -138,25 +151,6 @@ def _resolved_precision(plan: Plan, out: Path) -> str:
 def _accelerator(precision: str) -> Accelerator:
     AcceleratorState._reset_state()  # a process may train twice, in different precisions
     return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
-
-
-@contextmanager
-def _only_one(out: Path, accelerator: Accelerator) -> Iterator[None]:
-    """Hold the run's folder; the lock falls with the process, however it ends."""
-    if not accelerator.is_main_process:
-        yield
-        return
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = (out / ".lock").open("w")
-    except OSError as e:
-        raise UserError(f"{out}: cannot be written ({e.strerror}); give another --out") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{out}: another training is running in this folder") from None
-        yield
 
 
 def _settings(recipe: Recipe, data: Scenes, plan: Plan, accelerator: Accelerator) -> dict[str, object]:
@@ -177,37 +171,6 @@ def _settings(recipe: Recipe, data: Scenes, plan: Plan, accelerator: Accelerator
     return json.loads(json.dumps(settings))
 
 
-def _read_settings(out: Path) -> dict[str, object] | None:
-    try:
-        return json.loads((out / "run.json").read_text())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as e:
-        raise UserError(f"{out / 'run.json'}: cannot be read ({e}); train into another folder") from None
-
-
-def _agree(out: Path, settings: dict[str, object], accelerator: Accelerator) -> None:
-    """Write `run.json`, or refuse to go on with a run that was started otherwise."""
-    started = _read_settings(out)
-    if started is None:
-        others = [p.name for p in out.iterdir() if p.name != ".lock"] if accelerator.is_main_process else []
-        if others:
-            raise UserError(f"{out}: is not empty ({others[0]} is there) and holds no run; give another --out")
-        if accelerator.is_main_process:
-            with replacing(out / "run.json") as file:
-                file.write((json.dumps(settings, indent=2) + "\n").encode())
-        accelerator.wait_for_everyone()
-        return
-    for name in {**started, **settings}:
-        if started.get(name) != settings.get(name):
-            raise UserError(
-                f"{out}: this run was started with {name} = {json.dumps(started.get(name))}, not "
-                f"{json.dumps(settings.get(name))}; only --steps (to more) and --workers may differ. "
-                "Repeat the first command, or give another --out"
-            )
-    accelerator.wait_for_everyone()
-
-
 class _Loop:
     """One call of `train`."""
 
@@ -217,7 +180,10 @@ class _Loop:
         self.main = run.accelerator.is_main_process
         self.step, self.waited, self.worked = 0, 0.0, 0.0
         self.asked_to_stop = False
-        self.log = _Log(out, self.main)
+        self.log = RunLog(out, self.main)
+
+    def close(self) -> None:
+        self.log.close()
 
     def resume(self) -> None:
         """Take up the newest whole state, and cut off what was logged after it."""
@@ -227,7 +193,14 @@ class _Loop:
             self.training.load_state_dict(state["training"])
         if self.step > self.plan.steps:
             raise UserError(f"--steps {self.plan.steps}: this run has taken {self.step} steps already; ask for more")
-        self.log.cut(self.step)
+        self.accelerator.wait_for_everyone()  # until all have read it
+        if self.main:
+            discard_after(self.out / "state", self.step)
+        with self.writing():
+            self.log.cut(self.step)
+        if self.main and self.step and self._published_step() != self.step:  # killed after the state was saved
+            self.show()
+        self.accelerator.wait_for_everyone()
 
     def run_on(self) -> None:
         seen_a_step = self.plan.batch_size * self.accelerator.num_processes
@@ -242,23 +215,26 @@ class _Loop:
             self.accelerator.process_index,
             self.accelerator.num_processes,
         )
-        scenes = load(self.data, batches, self.plan.workers)
         quiet = self.plan.quiet or not self.main
-        with self.stopping_softly(), progress("training", self.plan.steps, self.step, quiet) as advance:
+        with (
+            self.stopping_softly(),
+            progress("training", self.plan.steps, self.step, quiet) as advance,
+            closing(load(self.data, batches, self.plan.workers)) as scenes,
+        ):
             while self.step < self.plan.steps:
                 before = time.perf_counter()
                 scene = next(scenes).to(self.accelerator.device)
                 ready = time.perf_counter()
                 torch.manual_seed(self._noise_seed())
                 losses = self.training.step(scene, self.step * seen_a_step)
-                self._take_losses(losses, advance, ready)
+                self._take_losses(losses, advance, before)
                 self.waited, self.worked = (
                     self.waited + ready - before,
                     self.worked + time.perf_counter() - ready,
                 )
                 stop = self._all_stop()
                 if stop or self.step == self.plan.steps or self.step % self.plan.save_every == 0:
-                    self.save(sheet=not stop)
+                    self.save()
                 if stop:
                     raise Interrupted(f"stopped after step {self.step}; the same command goes on from there")
 
@@ -272,39 +248,57 @@ class _Loop:
         values = dict(zip(losses, together, strict=True))
         for name, value in values.items():
             if not math.isfinite(value):
-                raise self._not_finite(f"the loss {name!r} is {value}")
+                raise self._not_finite(self.step + 1, f"the loss {name!r} is {value}")
         self.step += 1
         seconds = time.perf_counter() - began
         seen_a_step = self.plan.batch_size * self.accelerator.num_processes
-        self.log.write(self.step, self.step * seen_a_step, values, seen_a_step / seconds)
+        with self.writing():
+            self.log.write(self.step, self.step * seen_a_step, values, seen_a_step / seconds)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in list(values.items())[:4])
         advance(f"{seen_a_step / seconds:.2f} images/s  {shown}")
 
-    def _not_finite(self, what: str) -> UserError:
-        kept = saved_steps(self.out / "state")
+    def _not_finite(self, step: int, what: str) -> UserError:
         return UserError(
-            f"{self.out}: step {self.step + 1}: {what}; stopped. "
-            + (f"The last good state is of step {kept[-1]}. " if kept else "No state was saved yet. ")
-            + "Try a lower learning rate, or --precision fp32"
+            f"{self.out}: step {step}: {what}; stopped, {last_good(self.out / 'state', self.step)}. "
+            "Try a lower learning rate, or --precision fp32"
         )
 
-    def save(self, sheet: bool) -> None:
-        """Save the state, then what people look at: published network, sheet, report."""
-        self.accelerator.wait_for_everyone()
-        if not self.main:
-            return
-        state = self.training.state_dict()
-        for place, tensor in _tensors(state):
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                raise self._not_finite(f"{place} holds values that are not finite")
-        self.log.flush()
-        save_state(self.out / "state", self.step, {"training": state})
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A disk that is full, or gone, is no bug of ours."""
         try:
-            self._publish(sheet)
+            yield
         except OSError as e:
+            kept = last_good(self.out / "state", self.step)
             raise UserError(
-                f"{self.out}: cannot be written ({e.strerror or e}); the state of step {self.step} is safe"
+                f"{e.filename or self.out}: cannot be written ({e.strerror or e}); {kept}. "
+                "Make room, and the same command goes on from there"
             ) from e
+
+    def save(self) -> None:
+        """Save the state, then what people look at."""
+        self.accelerator.wait_for_everyone()
+        if self.main:
+            state = self.training.state_dict()
+            for place, tensor in _tensors(state):
+                if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                    raise self._not_finite(self.step, f"{place} holds values that are not finite")
+            with self.writing():
+                self.log.flush()
+            save_state(self.out / "state", self.step, {"training": state})
+            self.show()
+        self.accelerator.wait_for_everyone()  # a process that ends early may take the others with it
+
+    def show(self) -> None:
+        """Publish what stands at this step: networks, sheet, report."""
+        with self.writing():
+            self._publish(sheet=self.step % self.plan.save_every == 0 or self.step == self.plan.steps)
+
+    def _published_step(self) -> int | None:
+        try:
+            return int((self.out / "state" / "published").read_text())
+        except (OSError, ValueError):
+            return None
 
     def _publish(self, sheet: bool) -> None:
         facts = self._facts()
@@ -312,7 +306,7 @@ class _Loop:
         sheets = {}
         for name, network in networks.items():
             folder = self.out if len(networks) == 1 else self.out / name
-            if sheet and self.preview is not None:
+            if sheet and isinstance(network, Generator) and self.preview is not None and len(self.preview):
                 with self.accelerator.autocast():
                     sheets[name] = scene_sheet(network, self.preview, PREVIEWS)
             network.save_pretrained(folder, model_card(network, facts))
@@ -320,15 +314,25 @@ class _Loop:
         for name, pixels in sheets.items():
             prefix = "" if len(networks) == 1 else f"{name}-"
             write_image(pixels, self.out / "samples" / f"{prefix}step-{self.step:08}.png")
-        waiting = {"waited for data": f"{100 * self.waited / max(self.waited + self.worked, 1e-9):.1f} % of the time"}
-        write_report(self.out, {**facts, **waiting})
+        if self.worked:
+            share = 100 * self.waited / (self.waited + self.worked)
+            facts["waited for data"] = f"{share:.1f} % of the time"
+        write_report(self.out, facts)
+        with replacing(self.out / "state" / "published") as file:  # last: what is not here is published again
+            file.write(str(self.step).encode())
 
     def _facts(self) -> dict[str, str]:
         """What the model card and the report say of the run; nothing here depends on the clock."""
-        settings = _read_settings(self.out) or {}
+        settings = read_settings(self.out) or {}
         losses = "  ".join(f"{k} {v:.4g}" for k, v in self.log.recent().items())
         asked = {k: v if isinstance(v, str) else json.dumps(v) for k, v in settings.items() if v is not None}
-        return {**asked, "steps": str(self.step), "losses (mean of the last 100 steps)": losses}
+        names = f"{len(self.data)}, {self.data.name(0)} to {self.data.name(len(self.data) - 1)}"
+        return {
+            **asked,
+            "photographs": names,
+            "steps": str(self.step),
+            "losses (mean of the last 100 steps)": losses,
+        }
 
     @contextmanager
     def stopping_softly(self) -> Iterator[None]:
@@ -338,7 +342,9 @@ class _Loop:
             if self.asked_to_stop:
                 raise KeyboardInterrupt
             self.asked_to_stop = True
-            self.say("stopping after this step; once more to stop at once, without saving")
+            if self.main and not self.plan.quiet:
+                with suppress(OSError):  # a closed stderr; and print is not for use in the midst of a print
+                    os.write(2, b"\nstopping after this step; once more to stop at once, without saving\n")
 
         try:
             before = {n: signal.signal(n, ask) for n in (signal.SIGINT, signal.SIGTERM)}
@@ -374,54 +380,3 @@ def _tensors(state: object, place: str = "state") -> Iterator[tuple[str, Tensor]
     elif isinstance(state, list | tuple):
         for n, value in enumerate(state):
             yield from _tensors(value, f"{place}.{n}")
-
-
-class _Log:
-    """`log.jsonl`, a line a step, in which nothing depends on the clock; and TensorBoard, which has the times."""
-
-    def __init__(self, out: Path, main: bool):
-        self.path, self.main, self.board = out / "log.jsonl", main, None
-        self.file: Any = None
-
-    def cut(self, step: int) -> None:
-        """Drop what was logged after a step, half lines included, and go on from there."""
-        if not self.main:
-            return
-        self.path.touch()
-        with self.path.open("r+b") as file:
-            for n in range(1, step + 1):
-                line = file.readline()
-                if not line.endswith(b"\n") or json.loads(line)["step"] != n:
-                    raise UserError(
-                        f"{self.path}: line {n} is not of step {n}, but the state is of step {step}; the log was cut "
-                        "or changed by hand. Bring it back, or train into another folder"
-                    )
-            file.truncate(file.tell())
-        self.file = self.path.open("a")
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:  # the extra `train` is not installed
-            return
-        self.board = SummaryWriter(str(self.path.parent / "tensorboard"), purge_step=step)
-
-    def write(self, step: int, seen: int, losses: Mapping[str, float], speed: float) -> None:
-        if not self.main:
-            return
-        self.file.write(json.dumps({"step": step, "seen": seen, **losses}) + "\n")
-        self.file.flush()
-        if self.board is not None and step % 10 == 0:
-            for name, value in losses.items():
-                self.board.add_scalar(f"losses/{name}", value, step)
-            self.board.add_scalar("speed/images per second", speed, step)
-
-    def flush(self) -> None:
-        os.fsync(self.file.fileno())
-        if self.board is not None:
-            self.board.flush()
-
-    def recent(self, count: int = 100) -> dict[str, float]:
-        """The mean of each loss over the last steps."""
-        with self.path.open() as file:
-            lines = [json.loads(line) for line in file.readlines()[-count:]]
-        names = [name for name in (lines[-1] if lines else {}) if name not in ("step", "seen")]
-        return {name: sum(line.get(name, 0.0) for line in lines) / len(lines) for name in names}

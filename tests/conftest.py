@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import os
 
+from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
-# Before anything of photogram is imported; the hook rewrites modules as they come in.
-install_import_hook("photogram", "beartype.beartype")
+typechecked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int will do where a float is asked for
+# Before anything of photogram is imported: the hook decorates the functions of modules as they come in.
+install_import_hook("photogram", f"{__name__}.typechecked")
 
-import torch  # noqa: E402  (slow, and after the threads are known it would be no quicker)
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 
-def pytest_configure() -> None:
-    """Let workers of pytest-xdist, and the processes that their tests start, share the processors."""
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+def pytest_configure(config: pytest.Config) -> None:
+    # beartype looks at one item of a long list, drawn with `random`; also where hypothesis builds a dataclass.
+    config.addinivalue_line("filterwarnings", "ignore:Do not use the `random` module inside strategies")
+    share_processors(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def share_processors(workers: int) -> None:
+    """Let the workers of pytest-xdist, and the processes that their tests start, share the processors."""
     if workers > 1:
         threads = max(1, (os.cpu_count() or 1) // workers)
         os.environ["OMP_NUM_THREADS"] = str(threads)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from photogram.data.folder import Folder, pair_files
@@ -24,6 +24,7 @@ from photogram.images import (
 from photogram.scene import Scene, SceneClass, to_pixels, write_classes
 
 SHARED = Path(os.environ.get("PHOTOGRAM_SHARED", Path(__file__).parents[2] / "shared"))
+MANY = settings(deadline=None, database=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 CLASSES = tuple(SceneClass(f"c{i}", (40 * i, 255 - 40 * i, i)) for i in range(6))
 NATIVE = (60, 90)
 ROWS, COLUMNS = np.indices(NATIVE)
@@ -77,7 +78,7 @@ NAMES = st.tuples(
 ).map("".join)
 
 
-@settings(deadline=None, database=None, max_examples=150)
+@MANY
 @given(*[st.sets(NAMES, max_size=9)] * 3, st.sets(st.sampled_from(("photos", "layouts", "instances"))))
 def test_files_are_paired_by_stem(tmp_path_factory, photos, layouts, instances, missing):
     split = Path(tempfile.mkdtemp(dir=tmp_path_factory.getbasetemp()))
@@ -90,9 +91,7 @@ def test_files_are_paired_by_stem(tmp_path_factory, photos, layouts, instances, 
     found = pair_files(split)
 
     def known(folder: str, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
-        paths = [
-            p for p in sorted((split / folder).glob("*")) if p.name[0] != "." and p.suffix.lower() in suffixes
-        ]
+        paths = [p for p in sorted((split / folder).glob("*")) if p.name[0] != "." and p.suffix.lower() in suffixes]
         return {p.stem: [q for q in paths if q.stem == p.stem] for p in paths}
 
     photo_files = known("photos", PHOTO_SUFFIXES)
@@ -127,11 +126,9 @@ def test_a_folder_with_an_images_name_is_a_stranger(tmp_path):
 # flips and crops
 
 
-@settings(deadline=None, database=None, max_examples=120)
+@MANY
 @given(
-    st.sampled_from(
-        (None, NATIVE, (30, 45), (45, 30), (48, 64), (64, 48), (20, 100), (90, 60), (13, 17), (60, 40))
-    ),
+    st.sampled_from((None, NATIVE, (30, 45), (45, 30), (48, 64), (64, 48), (20, 100), (90, 60), (13, 17), (60, 40))),
     st.sampled_from(("stretch", "crop")),
     st.booleans(),
     st.integers(0, 2**64 - 1),
@@ -192,9 +189,7 @@ def test_equal_draws_give_equal_scenes_and_others_differ(data):
     assert all(same(again[0, draw], scene) for draw, scene in enumerate(drawn))
     columns = [parts(scene)[1][0] % NATIVE[1] for scene in drawn]
     assert len({int(c.min()) for c in columns}) > 15  # windows
-    assert (
-        min(c.min() for c in columns) <= 5 and max(c.max() for c in columns) >= NATIVE[1] - 6
-    )  # up to both ends
+    assert min(c.min() for c in columns) <= 5 and max(c.max() for c in columns) >= NATIVE[1] - 6  # up to both ends
     assert 8 <= sum(int(c[0] > c[-1]) for c in columns) <= 32  # flips
 
 
@@ -236,9 +231,7 @@ def test_scenes_without_photographs_are_left_out_of_training(own):
     assert [scene.photo is None for scene in (all_scenes[0, 0], all_scenes[1, 0])] == [True, False]
 
 
-@pytest.mark.parametrize(
-    "stem", ("zwei Wörter", "桜", "a.b.c", "-rf", "100%", "a" * 200, 'o\'clock "x"', "[1]{2}*?")
-)
+@pytest.mark.parametrize("stem", ("zwei Wörter", "桜", "a.b.c", "-rf", "100%", "a" * 200, 'o\'clock "x"', "[1]{2}*?"))
 def test_odd_names_are_names(own, stem):
     write_scene(own / "odd", stem)
     scenes = Folder(own, "odd")
@@ -272,9 +265,7 @@ def damage(root: Path, how: str) -> str:
     return "photos/a.png: cannot be decoded, damaged or cut short"
 
 
-@pytest.mark.parametrize(
-    "how", ("photo size", "instance size", "class", "colours", "jpeg layout", "cut short")
-)
+@pytest.mark.parametrize("how", ("photo size", "instance size", "class", "colours", "jpeg layout", "cut short"))
 @pytest.mark.parametrize("size", (None, (30, 45)))
 def test_a_damaged_scene_is_named_when_it_is_read(own, how, size):
     words = damage(own, how)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -31,7 +31,7 @@ from photogram.images import (
 )
 
 SHARED = Path(os.environ.get("PHOTOGRAM_SHARED", Path(__file__).parents[2] / "shared"))
-MANY = settings(deadline=None, database=None, max_examples=150)
+MANY = settings(deadline=None, database=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 TURNED = {  # what each EXIF orientation asks for, from the standard's table
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -68,9 +68,7 @@ def orientation_chunk(orientation: int) -> bytes:
     return chunk(b"eXIf", b"MM\0*\0\0\0\x08\0\x01" + struct.pack(">HHIHHI", 0x0112, 3, 1, orientation, 0, 0))
 
 
-def png(
-    values, bits=8, palette=None, transparency=None, interlaced=False, orientation=None, late=False
-) -> bytes:
+def png(values, bits=8, palette=None, transparency=None, interlaced=False, orientation=None, late=False) -> bytes:
     """A grey or palette PNG, written without the library that reads it."""
     passes = [values[t::dy, left::dx] for t, left, dy, dx in ADAM7] if interlaced else [values]
     exif = orientation_chunk(orientation) if orientation else b""
@@ -137,9 +135,7 @@ def label_files(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     values = rng.integers(0, 1 << bits, shape)
     palette = transparency = None
-    if bits < 16 and draw(
-        st.booleans()
-    ):  # few distinct colours, so that many entries share one; or greys in order
+    if bits < 16 and draw(st.booleans()):  # few distinct colours, so that many entries share one; or greys in order
         palette = rng.integers(0, draw(st.sampled_from((1, 2, 256))), (1 << bits, 3))
         if draw(st.booleans()):
             palette = np.repeat(np.arange(1 << bits)[:, None], 3, axis=1)
@@ -180,14 +176,7 @@ def tiff(values: np.ndarray, bits: int, white_is_zero: bool = False) -> bytes:
     ]
     tags += [(273, 8), (277, 1), (278, values.shape[0]), (279, len(rows))]
     directory = b"".join(struct.pack(">HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
-    return (
-        b"MM\0*"
-        + struct.pack(">I", 8 + len(rows))
-        + rows
-        + struct.pack(">H", len(tags))
-        + directory
-        + bytes(4)
-    )
+    return b"MM\0*" + struct.pack(">I", 8 + len(rows)) + rows + struct.pack(">H", len(tags)) + directory + bytes(4)
 
 
 @pytest.mark.parametrize("bits", (1, 2, 4, 8))
@@ -321,25 +310,19 @@ def test_grey_palette_alpha_and_deep_photographs_become_rgb(tmp_path):
     np.testing.assert_array_equal(read_photo(put(tmp_path / "deep", png(deep, 16)))[..., 1], expected)
     palette = np.random.default_rng(0).integers(0, 256, (256, 3))
     alpha = bytes(range(256))
-    np.testing.assert_array_equal(
-        read_photo(put(tmp_path / "p", png(grey, 8, palette, alpha))), palette[grey]
-    )
+    np.testing.assert_array_equal(read_photo(put(tmp_path / "p", png(grey, 8, palette, alpha))), palette[grey])
     for mode in ("LA", "RGBA"):
         image = Image.fromarray(three).convert(mode)
         image.putalpha(Image.fromarray(grey))
         np.testing.assert_array_equal(read_photo(put(tmp_path / mode, encoded(image, "PNG"))), three)
-    cmyk = put(
-        tmp_path / "cmyk", encoded(Image.fromarray(photo(16, 24)).convert("CMYK"), "JPEG", quality=100)
-    )
+    cmyk = put(tmp_path / "cmyk", encoded(Image.fromarray(photo(16, 24)).convert("CMYK"), "JPEG", quality=100))
     assert np.abs(read_photo(cmyk).astype(int) - photo(16, 24)).mean() < 8
 
 
 def test_sixteen_bit_colours_keep_their_upper_bits(tmp_path):
     values = np.random.default_rng(0).integers(0, 65536, (5, 7, 3))
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    path = put(
-        tmp_path / "a.png", header(7, 5, 16) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    )
+    path = put(tmp_path / "a.png", header(7, 5, 16) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
     np.testing.assert_array_equal(read_photo(path), values >> 8)
 
 
@@ -383,7 +366,7 @@ def outcome(read, path: Path):
         return None
 
 
-@settings(MANY, max_examples=400)
+@settings(MANY, max_examples=300)
 @given(
     st.sampled_from(SEEDS),
     st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255), st.booleans()), max_size=6),
@@ -406,9 +389,7 @@ def test_a_damaged_file_gives_pixels_or_one_line(folder, data, flips, kept):
 
 
 @MANY
-@given(
-    st.binary(max_size=300), st.sampled_from((b"", SIGNATURE, b"\xff\xd8\xff", b"GIF89a", b"II*\0", b"RIFF"))
-)
+@given(st.binary(max_size=300), st.sampled_from((b"", SIGNATURE, b"\xff\xd8\xff", b"GIF89a", b"II*\0", b"RIFF")))
 def test_random_bytes_give_one_line(folder, data, start):
     path = put(folder / "random", start + data)
     for read in (read_photo, read_labels, image_size):
@@ -505,9 +486,7 @@ def test_the_nearest_rule_is_torchs_nearest_exact(height, width, by_rows, by_col
     small, large = (height, width), (height * by_rows, width * by_columns)
     start, end = (small, large) if larger else (large, small)
     labels = np.arange(start[0] * start[1]).reshape(start)
-    oracle = torch.nn.functional.interpolate(
-        torch.tensor(labels)[None, None].double(), end, mode="nearest-exact"
-    )
+    oracle = torch.nn.functional.interpolate(torch.tensor(labels)[None, None].double(), end, mode="nearest-exact")
     np.testing.assert_array_equal(resize_labels(labels, end), oracle[0, 0].numpy())
 
 
@@ -518,8 +497,7 @@ def test_the_nearest_rule_reproduces_the_published_layouts(height):
         pytest.skip("needs shared/data/crn-layouts")
     for path in files:
         full, small = (
-            read_photo(SHARED / f"data/crn-layouts/Label{h}Full" / path.name).astype(np.int32)
-            @ (1 << 16, 1 << 8, 1)
+            read_photo(SHARED / f"data/crn-layouts/Label{h}Full" / path.name).astype(np.int32) @ (1 << 16, 1 << 8, 1)
             for h in (1024, height)
         )
         np.testing.assert_array_equal(resize_labels(full, (height, 2 * height)), small)
@@ -596,9 +574,7 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path):
         file.write(b"{}")
         file.flush()
         assert not (tmp_path / "a.json").exists()
-        assert [p.name[0] for p in tmp_path.iterdir()] == [
-            "."
-        ]  # hidden, so no folder reader takes it for data
+        assert [p.name[0] for p in tmp_path.iterdir()] == ["."]  # hidden, so no folder reader takes it for data
     assert json.loads((tmp_path / "a.json").read_text()) == {}
 
 

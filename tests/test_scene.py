@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -32,7 +32,7 @@ from photogram.scene import (
     write_classes,
 )
 
-MANY = settings(deadline=None, database=None, max_examples=100)
+MANY = settings(deadline=None, database=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 BYTE = st.integers(0, 255)
 NAME = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 KINDS = st.builds(SceneClass, NAME, st.tuples(BYTE, BYTE, BYTE))
@@ -40,13 +40,13 @@ KINDS = st.builds(SceneClass, NAME, st.tuples(BYTE, BYTE, BYTE))
 
 @st.composite
 def class_lists(draw, least: int = 1):
-    classes = draw(st.lists(KINDS, min_size=least, max_size=12))
+    classes = draw(st.lists(KINDS, min_size=least, max_size=6))
     void = draw(st.none() | st.integers(0, max(0, len(classes) - 1)))
     return tuple(replace(c, void=i == void) for i, c in enumerate(classes))
 
 
 def spec_of(number: int) -> SceneSpec:
-    return SceneSpec(tuple(SceneClass(f"c{i}", (i % 256, i // 256, 7)) for i in range(number)))
+    return SceneSpec((SceneClass("c", (1, 2, 3)),) * number)
 
 
 def random_layout(n: int, h: int, w: int, classes: int = 9, instances: bool = True) -> Layout:
@@ -110,9 +110,7 @@ def test_a_wrong_class_list_is_refused_in_one_line(tmp_path, name):
     with pytest.raises(UserError) as caught:
         read_classes(path)
     message = str(caught.value)
-    assert message.startswith(f"{path}: ") and "\n" not in message and all(w in message for w in words), (
-        message
-    )
+    assert message.startswith(f"{path}: ") and "\n" not in message and all(w in message for w in words), message
 
 
 def test_a_class_list_that_is_not_there_is_named(tmp_path):
@@ -225,9 +223,7 @@ def test_an_unknown_class_is_named_with_its_place():
     layout.classes[1, 3, 5], layout.classes[1, 4, 0] = 34, 35
     with pytest.raises(UserError) as caught:
         check_layout(layout, spec_of(20), "layouts/0007.png")
-    assert str(caught.value) == (
-        "layouts/0007.png: class 34 at (row 3, column 5), but there are only classes 0..19"
-    )
+    assert str(caught.value) == ("layouts/0007.png: class 34 at (row 3, column 5), but there are only classes 0..19")
     check_layout(layout, spec_of(36))
 
 
@@ -271,9 +267,7 @@ def test_a_layout_is_resized_by_the_nearest_rule(instances):
     for n in range(2):
         np.testing.assert_array_equal(small.classes[n], resize_labels(layout.classes[n].numpy(), (5, 9)))
         if layout.instances is not None and small.instances is not None:
-            np.testing.assert_array_equal(
-                small.instances[n], resize_labels(layout.instances[n].numpy(), (5, 9))
-            )
+            np.testing.assert_array_equal(small.instances[n], resize_labels(layout.instances[n].numpy(), (5, 9)))
     assert (small.instances is None) == (not instances)
 
 
@@ -302,9 +296,7 @@ def test_a_layout_is_padded_below_and_to_the_right(void, size):
 def test_scenes_are_joined_part_by_part(instances, photos, image):
     scenes = [
         Scene(
-            Condition(
-                random_layout(1, 4, 6, n + 2, instances), torch.full((1, 2, 4, 6), n / 9) if image else None
-            ),
+            Condition(random_layout(1, 4, 6, n + 2, instances), torch.full((1, 2, 4, 6), n / 9) if image else None),
             torch.full((1, 3, 4, 6), n / 5) if photos else None,
         )
         for n in range(3)
@@ -349,9 +341,7 @@ def test_narrow_and_wide_layouts_join_without_loss():
 
 def test_all_pixel_values_come_back():
     values = np.arange(256, dtype=np.uint8)
-    pixels = np.stack(
-        [values.reshape(16, 16), values[::-1].reshape(16, 16), values.reshape(16, 16).T], axis=-1
-    )
+    pixels = np.stack([values.reshape(16, 16), values[::-1].reshape(16, 16), values.reshape(16, 16).T], axis=-1)
     photo = from_pixels(pixels)
     assert photo.shape == (3, 16, 16) and photo.min() == -1 and photo.max() == 1
     np.testing.assert_array_equal(to_pixels(photo), pixels)
@@ -397,9 +387,7 @@ def test_photographs_are_saved_and_opened(tmp_path, suffix, channels):
         with Image.open(path) as image:
             assert image.size == (32, 24) and (image.mode == "L") == (channels == 1 and suffix != "webp")
         again = open_photo(path)
-        assert again.shape == (1, 3, 24, 32) and (again - photo).abs().max() < (
-            0.004 if suffix == "png" else 0.1
-        )
+        assert again.shape == (1, 3, 24, 32) and (again - photo).abs().max() < (0.004 if suffix == "png" else 0.1)
     np.testing.assert_array_equal(read_photo(tmp_path / f"0.{suffix}"), read_photo(tmp_path / f"1.{suffix}"))
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from photogram.data.colors import distances, hexed, pack_color, unpack
+from photogram.data.colors import distances, hexed, pack_color, unpack_color
 from photogram.data.known_classes import cityscapes_19
 from photogram.errors import UserError, nearest
-from photogram.scene import SceneClass, _parse_class, read_classes
+from photogram.scene import SceneClass, parse_class, read_classes
 
 _MOST_CLASSES = 65536
 
@@ -42,30 +42,20 @@ def read_palette(path: Path) -> tuple[SceneClass, ...]:
     content = _read_json(path)
     if isinstance(content, list):
         return read_classes(path)
-    if (
-        not isinstance(content, dict)
-        or not isinstance(content.get("palette"), list)
-        or not content["palette"]
-    ):
+    if not isinstance(content, dict) or not isinstance(content.get("palette"), list) or not content["palette"]:
         raise UserError(f'{path}: is neither a classes.json nor {{"palette": [[r, g, b], ...]}}')
     colors = [_check_color(path, n, color) for n, color in enumerate(content["palette"])]
     cityscapes = cityscapes_19()[:-1]
     default = [c.name for c in cityscapes] if colors == [c.color for c in cityscapes] else None
     names = content.get("names", default or [f"class-{n}" for n in range(len(colors))])
-    if (
-        not isinstance(names, list)
-        or len(names) != len(colors)
-        or not all(isinstance(n, str) and n for n in names)
-    ):
+    if not isinstance(names, list) or len(names) != len(colors) or not all(isinstance(n, str) and n for n in names):
         raise UserError(f"{path}: names must be {len(colors)} texts, one for each colour of the palette")
     return tuple(SceneClass(name, color) for name, color in zip(names, colors, strict=True))
 
 
 def _read_json(path: Path) -> object:
     try:
-        return json.loads(
-            path.read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: _no_twins(path, pairs)
-        )
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: _no_twins(path, pairs))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as e:
@@ -82,9 +72,7 @@ def _no_twins(path: Path, pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _check_color(path: Path, n: int, color: object) -> tuple[int, int, int]:
-    if not (
-        isinstance(color, list) and len(color) == 3 and all(type(v) is int and 0 <= v <= 255 for v in color)
-    ):
+    if not (isinstance(color, list) and len(color) == 3 and all(type(v) is int and 0 <= v <= 255 for v in color)):
         raise UserError(f"{path}: colour {n} is {color!r}; colours are [red, green, blue] in 0..255")
     return (color[0], color[1], color[2])
 
@@ -96,9 +84,7 @@ def with_void(classes: tuple[SceneClass, ...]) -> tuple[SceneClass, ...]:
     taken = {c.color for c in classes}
     grey = next((v for v in range(256) if (v, v, v) not in taken), 0)
     name = next(
-        n
-        for n in ("unlabelled", "void", *(f"void-{i}" for i in range(99)))
-        if n not in {c.name for c in classes}
+        n for n in ("unlabelled", "void", *(f"void-{i}" for i in range(99))) if n not in {c.name for c in classes}
     )
     return (*classes, SceneClass(name, (grey, grey, grey), void=True))
 
@@ -145,16 +131,14 @@ def _inline_classes(path: Path, entries: object) -> tuple[SceneClass, ...]:
     """The target classes of a map file, by the rules of `classes.json`."""
     if not isinstance(entries, list) or not entries:
         raise UserError(f'{path}: "classes" must be a list of {{"id", "name", "color"}}, as in classes.json')
-    found = dict(_parse_class(path, n, entry) for n, entry in enumerate(entries))
+    found = dict(parse_class(path, n, entry) for n, entry in enumerate(entries))
     if sorted(found) != list(range(len(entries))):
         raise UserError(f"{path}: the ids of its classes must be 0..{len(entries) - 1}, each once")
     classes = tuple(found[i] for i in range(len(found)))
     names = [c.name for c in classes]
     twin = next((n for n in names if names.count(n) > 1), None)
     if twin or sum(c.void for c in classes) > 1:
-        raise UserError(
-            f"{path}: " + (f"two classes are named {twin!r}" if twin else "only one class can be void")
-        )
+        raise UserError(f"{path}: " + (f"two classes are named {twin!r}" if twin else "only one class can be void"))
     return with_void(classes)
 
 
@@ -175,15 +159,11 @@ def first_wins(known: tuple[SceneClass, ...]) -> tuple[Coding, list[str]]:
     for index, entry in enumerate(known):
         first = colors.setdefault(pack_color(entry.color), index)
         if first != index:
-            notes.append(
-                f"class {entry.name!r} has the colour of {known[first].name!r}, which is given its pixels"
-            )
+            notes.append(f"class {entry.name!r} has the colour of {known[first].name!r}, which is given its pixels")
     return Coding(with_void(known), colors), notes
 
 
-def propose(
-    colors: np.ndarray, pixels: np.ndarray, solid: np.ndarray, listed: np.ndarray, tolerance: int
-) -> Coding:
+def propose(colors: np.ndarray, pixels: np.ndarray, solid: np.ndarray, listed: np.ndarray, tolerance: int) -> Coding:
     """A class for each colour, most pixels first (equal ones by colour).
 
     With a tolerance only for listed colours and for solid ones more than `tolerance` away from each more
@@ -194,7 +174,7 @@ def propose(
     chosen: list[int] = []
     for place in order.tolist():
         color = int(colors[place])
-        if tolerance and not vouched[place] and (not solid[place] or _near(colors[place], chosen, tolerance)):
+        if tolerance and not vouched[place] and (not solid[place] or _near(colors[[place]], chosen, tolerance)):
             continue
         chosen.append(color)
     count = {int(c): int(p) for c, p in zip(colors, pixels, strict=True)}
@@ -203,16 +183,13 @@ def propose(
         raise UserError(
             f"the layouts have {len(chosen):,} colours, but only {_MOST_CLASSES - 1:,} classes are possible"
         )
-    classes = []
-    for index, color in enumerate(chosen):
-        red, green, blue = unpack(np.array(color)).tolist()
-        classes.append(SceneClass(f"class-{index}", (red, green, blue)))
-    return Coding(tuple(classes), {c: i for i, c in enumerate(chosen)})
+    classes = tuple(SceneClass(f"class-{index}", unpack_color(color)) for index, color in enumerate(chosen))
+    return Coding(classes, {c: i for i, c in enumerate(chosen)})
 
 
 def _near(color: np.ndarray, chosen: list[int], tolerance: int) -> bool:
     anchors = np.array(chosen, dtype=np.int32)
-    return bool(chosen) and bool(distances(color[None], anchors).min() <= tolerance)
+    return bool(chosen) and bool(distances(color, anchors).min() <= tolerance)
 
 
 def apply_map(coding: Coding, mapping: Mapping) -> Coding:
@@ -235,8 +212,7 @@ def apply_map(coding: Coding, mapping: Mapping) -> Coding:
         firsts: dict[str, int] = {}
         for color, (_, target) in sent.items():
             firsts.setdefault(target, color)
-        drawn = {name: unpack(np.array(color)).tolist() for name, color in firsts.items()}
-        targets = with_void(tuple(SceneClass(name, (c[0], c[1], c[2])) for name, c in drawn.items()))
+        targets = with_void(tuple(SceneClass(name, unpack_color(color)) for name, color in firsts.items()))
     index = {c.name: i for i, c in enumerate(targets)}
     return Coding(targets, {color: index[target] for color, (_, target) in sent.items()})
 

@@ -66,6 +66,11 @@ def pack_color(color: tuple[int, int, int]) -> int:
     return color[0] << 16 | color[1] << 8 | color[2]
 
 
+def unpack_color(color: int) -> tuple[int, int, int]:
+    """0xRRGGBB to (red, green, blue)."""
+    return (color >> 16 & 255, color >> 8 & 255, color & 255)
+
+
 def hexed(color: int) -> str:
     """`#rrggbb`, for people."""
     return f"#{color:06x}"
@@ -143,9 +148,7 @@ def blended(colors: np.ndarray, suspects: np.ndarray) -> tuple[np.ndarray, np.nd
     blend = np.zeros(rows.size, bool)
 
     def beside(down: int, right: int) -> np.ndarray:
-        return unpack(colors[(rows + down).clip(0, height - 1), (columns + right).clip(0, width - 1)]).astype(
-            float
-        )
+        return unpack(colors[(rows + down).clip(0, height - 1), (columns + right).clip(0, width - 1)]).astype(float)
 
     for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
         ahead = [beside(down * i, right * i) for i in (1, 2)]
@@ -214,7 +217,9 @@ def check_colors(files: list[FileColors], listed: np.ndarray) -> None:
 
     Solid unlisted colours within `NEAR` of a listed one are stray too. What is left, small objects of a rare
     class, is accepted. Where all colours are greys they may number the classes, so that near and between mean
-    little: blends then count only where a file has more of them than sound colours. (More than `MOST_COLORS` unlisted colours in a file are refused by `survey_file`.)
+    little: blends then count only where a file has more of them than sound colours.
+
+    More than `MOST_COLORS` unlisted colours in one file are refused before, by `survey_file`.
 
     Raises:
         UserError: naming the first damaged file, its stray colours and pixels, and how many more files are

@@ -132,7 +132,9 @@ class Folder:
         folder = self.root / split
         if not (folder / "layouts").is_dir():
             known = sorted(p.name for p in self.root.iterdir() if (p / "layouts").is_dir())
-            raise UserError(f"{folder}/layouts: no such folder; {self.root} has {known or 'no splits'}{nearest(split, known)}")
+            raise UserError(
+                f"{folder}/layouts: no such folder; {self.root} has {known or 'no splits'}{nearest(split, known)}"
+            )
         pairing = pair_files(folder)
         if pairing.twins:
             first, second = pairing.twins[0]

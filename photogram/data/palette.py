@@ -27,7 +27,7 @@ from photogram.data.colors import (
     snap,
     survey_file,
     total_colors,
-    unpack,
+    unpack_color,
 )
 from photogram.data.folder import pair_files
 from photogram.data.preparing import (
@@ -146,9 +146,7 @@ def _find(source: Path, val_share: float) -> tuple[list[Item], list[str]]:
     splits = sorted(p for p in source.iterdir() if (p / "layouts").is_dir() and not p.name.startswith("."))
     warnings: list[str] = []
     if splits:
-        items = [
-            Item(s.name, i.stem, i.layout, i.photo, i.instances) for s in splits for i in _pairs(s, warnings)
-        ]
+        items = [Item(s.name, i.stem, i.layout, i.photo, i.instances) for s in splits for i in _pairs(s, warnings)]
     elif (source / "layouts").is_dir():
         items = _split(_pairs(source, warnings), val_share)
     else:
@@ -183,9 +181,7 @@ def _split(items: list[Item], val_share: float) -> list[Item]:
     stems = [i.stem for i in items if i.photo]
     held = min(max(round(len(stems) * val_share), 1 if val_share else 0), max(len(stems) - 1, 0))
     train = set(stems[: len(stems) - held])
-    return [
-        Item("train" if i.stem in train else "val", i.stem, i.layout, i.photo, i.instances) for i in items
-    ]
+    return [Item("train" if i.stem in train else "val", i.stem, i.layout, i.photo, i.instances) for i in items]
 
 
 def _listed(known: tuple[SceneClass, ...] | None, mapping: Mapping | None) -> np.ndarray:
@@ -244,9 +240,8 @@ def _report(files: list[FileColors], coding: Coding, moved: dict[int, int]) -> P
     shown = [i for i in order.tolist() if own[i] or i in others]
     counts = []
     for i in shown:
-        red, green, blue = unpack(colors[i]).tolist()
         counts.append(
-            ColorCount((red, green, blue), int(pixels[i]), int(in_files[i]), coding.classes[index[i]].name)
+            ColorCount(unpack_color(int(colors[i])), int(pixels[i]), int(in_files[i]), coding.classes[index[i]].name)
         )
     return PaletteReport(
         pixels=total,
@@ -263,12 +258,8 @@ def _share_notes(report: PaletteReport) -> list[str]:
     notes = []
     if report.snapped[0]:
         colors, pixels = report.snapped
-        notes.append(
-            f"{colors:,} colours on {pixels:,} pixels ({pixels / report.pixels:.2%}) snapped to the nearest"
-        )
+        notes.append(f"{colors:,} colours on {pixels:,} pixels ({pixels / report.pixels:.2%}) snapped to the nearest")
     if report.unlisted[0]:
         colors, pixels = report.unlisted
-        notes.append(
-            f"{colors:,} unknown colours on {pixels:,} pixels ({pixels / report.pixels:.2%}) became void"
-        )
+        notes.append(f"{colors:,} unknown colours on {pixels:,} pixels ({pixels / report.pixels:.2%}) became void")
     return notes

@@ -31,9 +31,7 @@ from photogram.errors import UserError
 from photogram.images import PHOTO_SUFFIXES, read_labels
 from photogram.scene import read_classes
 
-_STRAY_LIMIT = (
-    0.01  # the share of a CamVid layout in colours that its list does not know, up to which they are void
-)
+_STRAY_LIMIT = 0.01  # the share of a CamVid layout in colours that its list does not know, up to which they are void
 
 
 def _folder(source: Path) -> Path:
@@ -43,9 +41,7 @@ def _folder(source: Path) -> Path:
     return source
 
 
-def prepare_cityscapes(
-    source: Path, *, out: Path, classes: Literal[19, 35] = 19, quiet: bool = False
-) -> Prepared:
+def prepare_cityscapes(source: Path, *, out: Path, classes: Literal[19, 35] = 19, quiet: bool = False) -> Prepared:
     """Prepare Cityscapes (Cordts et al. 2016) from its official tree.
 
     Looks for `gtFine/SPLIT/CITY/*_gtFine_labelIds.png`, `*_gtFine_instanceIds.png` and
@@ -71,9 +67,7 @@ def prepare_cityscapes(
     source = _folder(source)
     truth = _below(source, "gtFine")
     if truth is None:
-        raise UserError(
-            f"{source}: no folder gtFine in it or one level below; it holds the layouts of Cityscapes"
-        )
+        raise UserError(f"{source}: no folder gtFine in it or one level below; it holds the layouts of Cityscapes")
     photos = _below(source, "leftImg8bit")
     taken = {} if photos is None else {p.name: p for p in sorted(photos.glob("*/*/*_leftImg8bit.png"))}
     kind, layouts = _cityscapes_kind(truth, classes)
@@ -86,9 +80,7 @@ def prepare_cityscapes(
         items.append(Item(split, stem, layout, photo, instances if instances.is_file() else None))
     warnings = [] if photos else [f"{source}: no folder leftImg8bit; only layouts were prepared"]
     warnings += (
-        [f"{next(iter(taken.values()))}: has no layout ({len(taken)} such photographs left out)"]
-        if taken
-        else []
+        [f"{next(iter(taken.values()))}: has no layout ({len(taken)} such photographs left out)"] if taken else []
     )
     listed = cityscapes_19() if classes == 19 else cityscapes_35()
     plan = Plan(
@@ -114,9 +106,7 @@ def _below(source: Path, name: str) -> Path | None:
     places += sorted(p / name for p in source.iterdir() if p.is_dir())
     found = [p for p in places if p.is_dir()]
     if len(found) > 1 and found[0] != source / name:
-        raise UserError(
-            f"{source}: holds several folders {name} ({found[0]}, {found[1]}); give the one that is meant"
-        )
+        raise UserError(f"{source}: holds several folders {name} ({found[0]}, {found[1]}); give the one that is meant")
     return found[0] if found else None
 
 
@@ -125,9 +115,7 @@ def _cityscapes_kind(truth: Path, classes: int) -> tuple[str, list[Path]]:
     for kind in ("labelIds", "labelTrainIds", "color"):
         layouts = sorted(truth.glob(f"*/*/*_gtFine_{kind}.png"))
         if layouts and kind != "labelIds" and classes == 35:
-            raise UserError(
-                f"{truth}: has only {kind} files; 35 classes need *_gtFine_labelIds.png, 19 do not"
-            )
+            raise UserError(f"{truth}: has only {kind} files; 35 classes need *_gtFine_labelIds.png, 19 do not")
         if layouts:
             return kind, layouts
     raise UserError(f"{truth}: no SPLIT/CITY/*_gtFine_labelIds.png (nor labelTrainIds, color) in it")
@@ -138,9 +126,7 @@ def _cityscapes_layout(path: Path, kind: str, classes: int) -> np.ndarray:
         table = {pack_color(CITYSCAPES[i][1]): n for n, i in enumerate(CITYSCAPES_TRAIN_IDS)}
         return ColorTable(table, 19)(read_colors(path))[0]
     if kind == "labelTrainIds":
-        return renumber(
-            path, read_labels(path), {i: i for i in range(19)} | {255: 19, -1: 19}, "trainIds 0..18, 255"
-        )
+        return renumber(path, read_labels(path), {i: i for i in range(19)} | {255: 19, -1: 19}, "trainIds 0..18, 255")
     if classes == 35:
         table = {i: i for i in range(35)} | {255: 34, -1: 34}
     else:  # specification of CRN, 5.3: everything that has no trainId is unlabelled
@@ -214,11 +200,7 @@ def _coco_folders(source: Path, split: str) -> tuple[Path | None, Path | None, P
 
 def _by_stem(folder: Path | None, suffixes: tuple[str, ...]) -> dict[str, Path]:
     paths = sorted(folder.iterdir()) if folder is not None and folder.is_dir() else []
-    return {
-        p.stem: p
-        for p in paths
-        if p.suffix.lower() in suffixes and not p.name.startswith(".") and p.is_file()
-    }
+    return {p.stem: p for p in paths if p.suffix.lower() in suffixes and not p.name.startswith(".") and p.is_file()}
 
 
 def _coco_layout(item: Item) -> np.ndarray:
@@ -232,9 +214,7 @@ def _coco_objects(item: Item) -> np.ndarray:
     if labels.shape != numbers.shape:
         return numbers  # refused by the caller, which names both sizes
     if numbers.max() > 255:
-        raise UserError(
-            f"{item.instances}: object number {numbers.max()} is beyond 255, the last of this form"
-        )
+        raise UserError(f"{item.instances}: object number {numbers.max()} is beyond 255, the last of this form")
     return number_objects(labels, np.where(numbers == 255, len(COCO_STUFF), numbers))
 
 
@@ -254,9 +234,7 @@ def number_objects(labels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     keys, which, pixels = np.unique(numbers * 256 + labels, return_inverse=True, return_counts=True)
     number, label = keys // 256, keys % 256
     proven = np.unique(number[number != label])
-    counted = np.arange(
-        min(max(proven, default=-1) + 1, COCO_THINGS)
-    )  # regions that can be mistaken are things
+    counted = np.arange(min(max(proven, default=-1) + 1, COCO_THINGS))  # regions that can be mistaken are things
     values = label.copy()
     for k in np.intersect1d(number, np.union1d(proven, counted)):
         mine = np.flatnonzero(number == k)
@@ -268,9 +246,7 @@ def number_objects(labels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     return values[which].reshape(labels.shape).astype(np.uint16)
 
 
-def prepare_camvid(
-    source: Path, *, out: Path, classes: Literal[11, 32] = 11, quiet: bool = False
-) -> Prepared:
+def prepare_camvid(source: Path, *, out: Path, classes: Literal[11, 32] = 11, quiet: bool = False) -> Prepared:
     """Prepare CamVid (Brostow et al. 2008) from any of three forms.
 
     The original: photographs `*.png` and layouts in 32 colours `*_L.png`, in any folders below `source`.
@@ -320,9 +296,7 @@ def _camvid_own(source: Path, root: Path, classes: int) -> Plan:
     for split in sorted(p for p in root.iterdir() if (p / "layouts").is_dir()):
         pairing = pair_files(split)
         if pairing.twins:
-            raise UserError(
-                f"{pairing.twins[0][1]}: has the same stem as {pairing.twins[0][0].name}; remove one"
-            )
+            raise UserError(f"{pairing.twins[0][1]}: has the same stem as {pairing.twins[0][0].name}; remove one")
         warnings += [f"{p}: has no layout; left out" for p in pairing.lonely_photos[:3]]
         items += [Item(split.name, p.stem, p.layout, p.photo, p.instances) for p in pairing.pairs]
     table = {i: i for i in range(len(listed))}
@@ -347,16 +321,12 @@ def _camvid_segnet(source: Path, root: Path, classes: int) -> Plan:
     def layout(item: Item) -> tuple[np.ndarray, None]:
         return renumber(item.layout, read_labels(item.layout), table, "0..11 and 255"), None
 
-    return Plan(
-        "camvid", source, {"classes": classes, "form": "segnet"}, camvid_11(), items, layout, read_objects
-    )
+    return Plan("camvid", source, {"classes": classes, "form": "segnet"}, camvid_11(), items, layout, read_objects)
 
 
 def _camvid_colors(source: Path, layouts: list[Path], classes: int) -> Plan:
     photos = {
-        p.stem: p
-        for p in sorted(source.rglob("*"))
-        if p.suffix.lower() in PHOTO_SUFFIXES and not p.stem.endswith("_L")
+        p.stem: p for p in sorted(source.rglob("*")) if p.suffix.lower() in PHOTO_SUFFIXES and not p.stem.endswith("_L")
     }
     splits, warnings = _camvid_splits(source, layouts)
     items = [
@@ -364,9 +334,7 @@ def _camvid_colors(source: Path, layouts: list[Path], classes: int) -> Plan:
         for path in layouts
         if (stem := path.stem.removesuffix("_L")) in splits
     ]
-    indices = {
-        pack_color(color): (i if classes == 32 else group) for i, (_, color, group) in enumerate(CAMVID)
-    }
+    indices = {pack_color(color): (i if classes == 32 else group) for i, (_, color, group) in enumerate(CAMVID)}
     listed = camvid_32() if classes == 32 else camvid_11()
     table = ColorTable(indices, next(i for i, c in enumerate(listed) if c.void))
 
@@ -387,28 +355,21 @@ def _camvid_splits(source: Path, layouts: list[Path]) -> tuple[dict[str, str], l
     """The split of each stem, and warnings."""
     stems = [p.stem.removesuffix("_L") for p in layouts]
     folders = [
-        next((s for s in ("train", "val", "test") if p.parent.name.lower().startswith(s)), None)
-        for p in layouts
+        next((s for s in ("train", "val", "test") if p.parent.name.lower().startswith(s)), None) for p in layouts
     ]
     if all(folders):
         return {stem: split for stem, split in zip(stems, folders, strict=True) if split}, []
-    lists = {
-        s: _names(source / f"{s}.txt") for s in ("train", "val", "test") if (source / f"{s}.txt").is_file()
-    }
+    lists = {s: _names(source / f"{s}.txt") for s in ("train", "val", "test") if (source / f"{s}.txt").is_file()}
     if not lists and (source / "valid.txt").is_file():
         held = set(_names(source / "valid.txt"))
         lists = {"val": sorted(held), "train": [s for s in stems if s not in held]}
     if lists:
         missing = [(n, s) for s, names in lists.items() for n in names if n not in set(stems)]
         if missing:
-            raise UserError(
-                f"{source}/{missing[0][1]}.txt: lists {missing[0][0]!r}, which has no layout in {source}"
-            )
+            raise UserError(f"{source}/{missing[0][1]}.txt: lists {missing[0][0]!r}, which has no layout in {source}")
         splits = {name: split for split, names in lists.items() for name in names}
         left = [s for s in stems if s not in splits]
-        return splits, [
-            f"{left[0]}: is in none of the lists ({len(left)} such scenes left out)"
-        ] if left else []
+        return splits, [f"{left[0]}: is in none of the lists ({len(left)} such scenes left out)"] if left else []
     sequences: dict[str, list[str]] = {}
     for stem in sorted(stems):
         sequences.setdefault(stem.rpartition("_")[0], []).append(stem)

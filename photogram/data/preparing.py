@@ -155,9 +155,7 @@ def carry_out(plan: Plan, out: Path, quiet: bool = False, report: PaletteReport 
     if not plan.items:
         raise UserError(f"{plan.source}: no layouts found; nothing to prepare")
     _check_twins(plan)
-    check_apart(
-        plan.source, out, {p.parent for i in plan.items for p in (i.layout, i.photo, i.instances) if p}
-    )
+    check_apart(plan.source, out, {p.parent for i in plan.items for p in (i.layout, i.photo, i.instances) if p})
     _check_record(plan, out)
     todo = [item for item in plan.items if not all(_is_done(s, t) for s, t in _files(item, out))]
     try:
@@ -171,15 +169,11 @@ def carry_out(plan: Plan, out: Path, quiet: bool = False, report: PaletteReport 
         except OSError as e:
             raise UserError(f"{out / item.split}: cannot be written ({e.strerror or e})") from None
 
-    found = in_parallel(
-        work, todo, lambda i: i.stem, f"preparing {plan.preparer}", len(plan.items) - len(todo), quiet
-    )
+    found = in_parallel(work, todo, lambda i: i.stem, f"preparing {plan.preparer}", len(plan.items) - len(todo), quiet)
     if not (out / "classes.json").exists():
         write_classes(plan.classes, out / "classes.json")
     warnings = (*plan.warnings, *_summed([w for part in found for w in part]), *_foreign(plan, out))
-    return Prepared(
-        out, _count(plan.items), plan.classes, len(todo), len(plan.items) - len(todo), warnings, report
-    )
+    return Prepared(out, _count(plan.items), plan.classes, len(todo), len(plan.items) - len(todo), warnings, report)
 
 
 def check_apart(source: Path, out: Path, folders: set[Path]) -> None:
@@ -192,9 +186,7 @@ def check_apart(source: Path, out: Path, folders: set[Path]) -> None:
     for folder in (source, *sorted(folders)):
         origin = folder.resolve()
         if target == origin or origin in target.parents or target in origin.parents:
-            raise UserError(
-                f"{out}: overlaps the source {folder}, which is never written to; choose another --out"
-            )
+            raise UserError(f"{out}: overlaps the source {folder}, which is never written to; choose another --out")
 
 
 def _check_twins(plan: Plan) -> None:
@@ -202,9 +194,7 @@ def _check_twins(plan: Plan) -> None:
     for item in plan.items:
         other = seen.setdefault((item.split, item.stem), item.layout)
         if other is not item.layout:
-            raise UserError(
-                f"{item.layout}: has the same name as {other} in split {item.split!r}; remove one"
-            )
+            raise UserError(f"{item.layout}: has the same name as {other} in split {item.split!r}; remove one")
 
 
 def _record(plan: Plan) -> dict[str, object]:
@@ -237,9 +227,7 @@ def _check_record(plan: Plan, out: Path) -> None:
         raise UserError(f"{out}: was prepared with {difference}; choose another --out or remove this one")
     written = out / "classes.json"
     if written.exists() and read_classes(written) != plan.classes:
-        raise UserError(
-            f"{written}: was changed since it was prepared; choose another --out to prepare again"
-        )
+        raise UserError(f"{written}: was changed since it was prepared; choose another --out to prepare again")
 
 
 def _difference(name: str, before: object, now: object) -> str | None:
@@ -312,18 +300,14 @@ def _write(plan: Plan, item: Item, out: Path) -> list[str]:
     if item.photo:
         size = image_size(item.photo)
         if size != layout.shape:
-            raise UserError(
-                f"{item.photo}: is {size[0]} x {size[1]}, but its layout {item.layout} is {shape(layout)}"
-            )
+            raise UserError(f"{item.photo}: is {size[0]} x {size[1]}, but its layout {item.layout} is {shape(layout)}")
         if not _is_done(item.photo, targets[item.photo]):
             with item.photo.open("rb") as photo, replacing(targets[item.photo]) as file:
                 shutil.copyfileobj(photo, file, 1 << 20)
     if item.instances:
         instances = plan.read_instances(item)
         if instances.shape != layout.shape:
-            raise UserError(
-                f"{item.instances}: is {shape(instances)}, but its layout {item.layout} is {shape(layout)}"
-            )
+            raise UserError(f"{item.instances}: is {shape(instances)}, but its layout {item.layout} is {shape(layout)}")
         write_image(instances.astype(np.uint16), targets[item.instances])
     write_image(layout, targets[item.layout])
     return [warning] if warning else []
@@ -339,9 +323,7 @@ def read_objects(item: Item) -> np.ndarray:
         raise ValueError(f"{item.stem} has no instance map")
     objects = read_labels(item.instances)
     if int(objects.min()) < 0 or int(objects.max()) > 65535:
-        raise UserError(
-            f"{item.instances}: object numbers {objects.min()}..{objects.max()} are outside 0..65535"
-        )
+        raise UserError(f"{item.instances}: object numbers {objects.min()}..{objects.max()} are outside 0..65535")
     return objects
 
 
@@ -361,32 +343,23 @@ def renumber(path: Path, labels: np.ndarray, table: dict[int, int], known: str) 
     classes = np.where((wide >= 0) & (wide < 65536), lookup[wide & 65535], -1)
     if (classes < 0).any():
         row, column = np.argwhere(classes < 0)[0]
-        raise UserError(
-            f"{path}: label {labels[row, column]} at (row {row}, column {column}); known are {known}"
-        )
+        raise UserError(f"{path}: label {labels[row, column]} at (row {row}, column {column}); known are {known}")
     return classes.astype(np.uint8)
 
 
 def _summed(warnings: list[str]) -> list[str]:
-    return (
-        warnings if len(warnings) <= 5 else [*warnings[:5], f"... and {len(warnings) - 5} more such warnings"]
-    )
+    return warnings if len(warnings) <= 5 else [*warnings[:5], f"... and {len(warnings) - 5} more such warnings"]
 
 
 def _foreign(plan: Plan, out: Path) -> list[str]:
     """Note files in the output that this source does not have, such as those of scenes removed since."""
     expected = {target for item in plan.items for _, target in _files(item, out)}
     present = {
-        path
-        for folder in {t.parent for t in expected}
-        for path in folder.iterdir()
-        if not path.name.startswith(".")
+        path for folder in {t.parent for t in expected} for path in folder.iterdir() if not path.name.startswith(".")
     }
     extra = sorted(present - expected)
     return (
-        [f"{extra[0]}: is not from this source ({len(extra)} such files); remove what is not wanted"]
-        if extra
-        else []
+        [f"{extra[0]}: is not from this source ({len(extra)} such files); remove what is not wanted"] if extra else []
     )
 
 

@@ -2,9 +2,9 @@
 
 A scene is a function of (seed, split, index) and the size, to the last bit on any machine. First it is laid
 out (`toy_layout`), then a photograph is taken of it (`toy_photo`). Day, golden hour, dusk, night and clouds
-follow from the layout itself (`toy_photo.mood_of`), and so do windows, lane marks and shadows, so that a
-network can know them; only the colours of single objects, the shapes of clouds and the grain of textures are
-left to chance.
+follow from the layout itself (`toy_photo.mood_of`: its kind of sky), and so do windows, lane marks and
+shadows, so that a network can know them; only the colours of single objects, the shapes of clouds and the grain
+of textures are left to chance.
 """
 
 from __future__ import annotations
@@ -123,6 +123,10 @@ class Toy:
         known = (_WORLD, self.seed, self.split, self.size, self.count, CLASSES)
         return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
 
+    def settings(self) -> dict[str, object]:
+        """What must stay as it is while a training goes on."""
+        return {"data": self.fingerprint(), "size": list(self.size), "flip": self.flip}
+
     def pixels(self, index: int) -> ToyPixels:
         """The scene `index` as pixels, never mirrored."""
         return scene_pixels(self.seed, self.split, range(self.count)[index], self.size)
@@ -187,13 +191,9 @@ def _claim(out: Path) -> None:
         raise UserError(f"{out}: is a file; name a folder to write the toy world to")
     known = out / "classes.json"
     if not known.exists():
-        strangers = (
-            sorted(p.name for p in out.iterdir() if not p.name.startswith(".")) if out.is_dir() else []
-        )
+        strangers = sorted(p.name for p in out.iterdir() if not p.name.startswith(".")) if out.is_dir() else []
         if strangers:
-            raise UserError(
-                f"{out}: is no toy world, it holds {strangers[0]!r}; name a new or an empty folder"
-            )
+            raise UserError(f"{out}: is no toy world, it holds {strangers[0]!r}; name a new or an empty folder")
         out.mkdir(parents=True, exist_ok=True)
         write_classes(CLASSES, known)
     elif read_classes(known) != CLASSES:
@@ -221,25 +221,19 @@ def _check_written(folder: Path, toy: Toy) -> None:
                 f"{path}: is not among the {len(toy)} {toy.split} scenes asked for; "
                 "name a new folder, or ask for as many scenes as there are"
             )
-    by_part = {
-        path.parent.name: path for path in reversed(there)
-    }  # the first of each kind tells seed and size
+    by_part = {path.parent.name: path for path in reversed(there)}  # the first of each kind tells seed and size
     for part, path in by_part.items():
         expected = toy.pixels(asked[path.stem])[_PARTS.index(part)]
         written = read_photo(path) if part == "photos" else read_labels(path)
         if written.shape[:2] != expected.shape[:2]:
             raise UserError(f"{path}: is {shape(written)}, not {shape(expected)} as asked; name a new folder")
         if not np.array_equal(written, expected):
-            raise UserError(
-                f"{path}: is not the scene of seed {toy.seed}; name a new folder, or give its seed"
-            )
+            raise UserError(f"{path}: is not the scene of seed {toy.seed}; name a new folder, or give its seed")
 
 
 def _write_scene(folder: Path, toy: Toy, index: int, advance: Advance) -> None:
     photo, layout, instances = toy.pixels(index)
-    for pixels, path in zip(
-        (photo, layout, instances.astype(np.uint16)), _files(folder, toy.name(index)), strict=True
-    ):
+    for pixels, path in zip((photo, layout, instances.astype(np.uint16)), _files(folder, toy.name(index)), strict=True):
         if not path.exists():
             write_image(pixels, path)
     advance(toy.name(index))

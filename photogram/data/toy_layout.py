@@ -19,6 +19,9 @@ Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("train", "val")
 CLASSES = (
     SceneClass("sky", (120, 180, 240)),
+    SceneClass("evening sky", (250, 160, 110)),
+    SceneClass("night sky", (40, 50, 110)),
+    SceneClass("cloudy sky", (190, 195, 200)),
     SceneClass("sun", (255, 225, 60)),
     SceneClass("moon", (245, 245, 220)),
     SceneClass("hill", (120, 140, 160)),
@@ -31,7 +34,9 @@ CLASSES = (
     SceneClass("person", (230, 30, 60)),
     SceneClass("unlabelled", (0, 0, 0), void=True),
 )
-SKY, SUN, MOON, HILL, GRASS, PAVEMENT, ROAD, BUILDING, TREE, CAR, PERSON, VOID = range(len(CLASSES))
+SKY, EVENING, NIGHT, CLOUDY, SUN, MOON, HILL, GRASS, PAVEMENT, ROAD, BUILDING, TREE, CAR, PERSON, VOID = range(
+    len(CLASSES)
+)
 
 Window = tuple[slice, slice]
 Color = tuple[float, float, float]
@@ -87,7 +92,7 @@ def noise(draws: Draws, size: Size, rows: float, columns: float) -> np.ndarray:
     def along(n: int, feature: float) -> tuple[np.ndarray, np.ndarray]:
         at = np.arange(n, dtype=np.float32) / np.float32(feature)
         cell = np.floor(at)
-        return cell.astype(np.intp), ramp(at - cell, 0, 1)
+        return cell.astype(np.intp), ramp(at - cell, 0.0, 1.0)
 
     (i, s), (j, t) = along(size[0], rows), along(size[1], columns)
     grid = draws.grid(int(size[0] / rows) + 2, int(size[1] / columns) + 2)
@@ -139,7 +144,7 @@ class Noises(NamedTuple):
 
 def _ground(draws: Draws, size: Size) -> Ground:
     h, w = size
-    scale = min(h, 1.25 * w)
+    scale = min(float(h), 1.25 * w)
     vanish = w * draws.between(0.3, 0.7)
     foot = vanish + (w * draws.between(0.3, 0.7) - vanish) * 0.7
     return Ground(size, scale, h * draws.between(0.38, 0.56), vanish, foot, scale * draws.between(0.42, 0.6))
@@ -290,19 +295,16 @@ def cover(thing: Thing, ground: Ground, noises: Noises) -> tuple[Window, np.ndar
     return window, head | torso | ((v >= 0.55) & (v <= 1) & (np.abs(a - stride - 0.16) < 0.24))
 
 
-def _lay(ground: Ground, draws: Draws, noises: Noises) -> np.ndarray:
+def _lay(ground: Ground, sky: int, draws: Draws, noises: Noises) -> np.ndarray:
     """Sky, hills and ground: uint8 [h, w], without anything that stands on it."""
     h, w = ground.size
     y, x = places((slice(0, h), slice(0, w)))
     across = np.abs(lateral(ground, y, x))
     layout = np.where(across < 1, ROAD, np.where(across < 1.5, PAVEMENT, GRASS)).astype(np.uint8)
     ridge = draws.between(-0.12, 0.26) * h  # a third of all scenes have none
-    above = (
-        ridge * (0.25 + 1.2 * noises.low[h // 2 : h // 2 + 1])
-        + 0.12 * ridge * noises.mid[h // 2 : h // 2 + 1]
-    )
+    above = ridge * (0.25 + 1.2 * noises.low[h // 2 : h // 2 + 1]) + 0.12 * ridge * noises.mid[h // 2 : h // 2 + 1]
     layout[np.broadcast_to(y < ground.horizon, (h, w))] = HILL
-    layout[y < np.minimum(ground.horizon - above, ground.horizon)] = SKY
+    layout[y < np.minimum(ground.horizon - above, ground.horizon)] = sky
     return layout
 
 
@@ -312,14 +314,14 @@ def lateral(ground: Ground, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     return (x - ground.vanish - (ground.foot - ground.vanish) * t) / (ground.half * t)
 
 
-def _hang(layout: np.ndarray, draws: Draws, ground: Ground) -> None:
-    """Hang sun or moon into free sky, in place; by chance, or where there is no room, it stays overcast."""
+def _hang(layout: np.ndarray, sky: int, draws: Draws, ground: Ground) -> None:
+    """Hang sun or moon into free sky, in place, where there is room for it."""
     h, w = layout.shape
-    kind, deep, place = draws.unit(), draws.unit(), draws.unit()
-    if kind > 0.84:
+    deep, place = draws.unit(), draws.unit()
+    if sky == CLOUDY:
         return
     radius = max(0.05 * ground.scale, 1.3)
-    depth = np.argmax(np.vstack([layout != SKY, np.ones((1, w), bool)]), axis=0)  # rows of sky from the top
+    depth = np.argmax(np.vstack([layout != sky, np.ones((1, w), bool)]), axis=0)  # rows of sky from the top
     reach = int(radius) + 2
     free = np.lib.stride_tricks.sliding_window_view(depth, 2 * reach + 1).min(axis=1)
     row = radius + 1 + (ground.horizon * 0.86 - 2 * radius) * deep * (0.4 + 0.6 * deep)
@@ -331,7 +333,7 @@ def _hang(layout: np.ndarray, draws: Draws, ground: Ground) -> None:
     column = int(columns[int(place * columns.size)])
     y, x = places((slice(0, h), slice(0, w)))
     disc = (y - row) * (y - row) + (x - column) * (x - column) < radius * radius
-    layout[disc] = SUN if kind < 0.66 else MOON
+    layout[disc] = MOON if sky == NIGHT else SUN
 
 
 def _hide(layout: np.ndarray, instances: np.ndarray, draws: Draws, ground: Ground) -> None:
@@ -374,16 +376,18 @@ class Plan(NamedTuple):
 def plan(seed: int, split: Split, index: int, size: Size) -> Plan:
     """Lay out one scene. The same scene at another size shows the same things, but for rounding and grain."""
     ground = _ground(draws := Draws(seed, split, index), size)
+    chance = draws.unit()
+    sky = SKY if chance < 0.42 else EVENING if chance < 0.65 else NIGHT if chance < 0.85 else CLOUDY
     things = _stage(draws, ground)
     noises = _noises(seed, split, index, ground)
-    surfaces = _lay(ground, draws, noises)
+    surfaces = _lay(ground, sky, draws, noises)
     layout, instances = surfaces.copy(), np.zeros(size, np.int32)
     covered = []
     for number, thing in enumerate(things, 1):
         window, mask = cover(thing, ground, noises)
         layout[window][mask], instances[window][mask] = thing.kind, number
         covered.append((thing, window, mask))
-    _hang(layout, draws, ground)
+    _hang(layout, sky, draws, ground)
     _hide(layout, instances, draws, ground)
     return Plan(ground, noises, covered, surfaces, layout, _renumbered(instances))
 

@@ -14,8 +14,11 @@ import numpy as np
 from photogram.data.toy_layout import (
     BUILDING,
     CAR,
+    CLOUDY,
+    EVENING,
     HILL,
     MOON,
+    NIGHT,
     PAVEMENT,
     ROAD,
     SKY,
@@ -122,30 +125,25 @@ def _between(a: Mood, b: Mood, share: float) -> Mood:
     for f in fields(Mood):
         x, y = getattr(a, f.name), getattr(b, f.name)
         many = isinstance(x, tuple)
-        values.append(
-            tuple(p + (q - p) * share for p, q in zip(x, y, strict=True)) if many else x + (y - x) * share
-        )
+        values.append(tuple(p + (q - p) * share for p, q in zip(x, y, strict=True)) if many else x + (y - x) * share)
     return Mood(*values)
 
 
 def mood_of(layout: np.ndarray) -> Mood:
     """The mood that a layout asks for, from its classes alone.
 
-    A moon makes night. A sun makes dusk where it stands low, golden hour above that and day where it stands
-    high in the picture, and everything between. A sky with neither is overcast.
+    It is that of the sky which covers most pixels: day, evening, night or clouds; without any sky it is day. The
+    evening is golden while its sun stands high in the picture, and turns to dusk as it sinks.
 
     Args:
         layout: classes, uint8 [h, w].
     """
-    if (layout == MOON).any():
-        return _NIGHT
-    rows = np.flatnonzero((layout == SUN).any(axis=1))
-    if not rows.size:
-        return _OVERCAST
-    high = 1 - (int(rows[0]) + int(rows[-1]) + 1) / (0.75 * layout.shape[0])
-    if high < 0.4:
-        return _between(_DUSK, _GOLDEN, max(high - 0.1, 0) / 0.3)
-    return _between(_GOLDEN, _DAY, min((high - 0.4) / 0.2, 1))
+    kind = int(np.bincount(layout.ravel(), minlength=SUN)[:SUN].argmax())
+    if kind != EVENING:
+        return {SKY: _DAY, NIGHT: _NIGHT, CLOUDY: _OVERCAST}[kind]
+    sun = _sun(layout)
+    high = 0.5 if sun is None else 1 - sun[0] / (0.4 * layout.shape[0])
+    return _between(_DUSK, _GOLDEN, min(max((high - 0.1) / 0.5, 0.0), 1.0))
 
 
 @dataclass
@@ -228,9 +226,7 @@ def _road(noises: Noises, across: np.ndarray, ahead: np.ndarray, near: np.ndarra
     grain = (noises.fine - 0.5) * 0.16 * near + (noises.mid - 0.5) * 0.08
     color = mix((0.44, 0.44, 0.47), (0.33, 0.33, 0.36), tracks * 0.8) + grain
     dashes = (
-        band(_fract(ahead * 1.1 + 0.1), 0.0, 0.55, 0.06)
-        * (1 - ramp(side, 0.03, 0.06))
-        * ramp(1 / ahead, 0.03, 0.15)
+        band(_fract(ahead * 1.1 + 0.1), 0.0, 0.55, 0.06) * (1 - ramp(side, 0.03, 0.06)) * ramp(1 / ahead, 0.03, 0.15)
     )
     edges = band(side, 0.9, 0.95, 0.02)
     return mix(color, (0.93, 0.92, 0.86), np.maximum(dashes, edges * 0.75))
@@ -238,9 +234,7 @@ def _road(noises: Noises, across: np.ndarray, ahead: np.ndarray, near: np.ndarra
 
 def _pavement(noises: Noises, across: np.ndarray, ahead: np.ndarray, near: np.ndarray) -> np.ndarray:
     """Slabs, with a kerb along the road."""
-    joints = np.maximum(
-        band(_fract(ahead * 3), 0.0, 0.16, 0.06), band(_fract(np.abs(across) * 4), 0.0, 0.1, 0.05)
-    )
+    joints = np.maximum(band(_fract(ahead * 3), 0.0, 0.16, 0.06), band(_fract(np.abs(across) * 4), 0.0, 0.1, 0.05))
     kerb = 1 - ramp(np.abs(across), 1.04, 1.09)
     color = mix((0.70, 0.66, 0.60), (0.50, 0.47, 0.44), joints * near * near * 0.8)
     return mix(color, (0.86, 0.85, 0.82), kerb) + ((noises.mid - 0.5) * 0.12)
@@ -337,9 +331,7 @@ def _openings(thing: Thing, facade: Facade) -> tuple[np.ndarray, np.ndarray, np.
     return glass, glass * np.where(dark, np.float32(0.12), np.float32(1)), door
 
 
-def _paint_tree(
-    canvas: _Canvas, plan: Plan, thing: Thing, window: Window, mask: np.ndarray, towards: float
-) -> None:
+def _paint_tree(canvas: _Canvas, plan: Plan, thing: Thing, window: Window, mask: np.ndarray, towards: float) -> None:
     u, v = local(thing, window)
     leaf = (0.20, 0.38, 0.22) if thing.form else (0.34 + 0.16 * thing.tint, 0.52, 0.18)
     fine, mid = plan.noises.fine[window] - 0.5, plan.noises.mid[window] - 0.5
@@ -357,22 +349,16 @@ _BODIES: tuple[tuple[Color, ...], ...] = (
 )
 
 
-def _paint_car(
-    canvas: _Canvas, plan: Plan, thing: Thing, window: Window, mask: np.ndarray, towards: float
-) -> None:
+def _paint_car(canvas: _Canvas, plan: Plan, thing: Thing, window: Window, mask: np.ndarray, towards: float) -> None:
     u, v = local(thing, window)
     a = np.abs(u)
     bodies = _BODIES[int(thing.side > 0)]
     body = bodies[int(thing.tint * len(bodies))]
-    color = mix(
-        body, (body[0] * 0.5, body[1] * 0.5, body[2] * 0.5), np.broadcast_to(ramp(v, 0.5, 0.95), mask.shape)
-    )
+    color = mix(body, (body[0] * 0.5, body[1] * 0.5, body[2] * 0.5), np.broadcast_to(ramp(v, 0.5, 0.95), mask.shape))
     color = color + (0.16 * band(v, 0.45, 0.53, 0.03) * (1 - 0.4 * a))
     roof = 0.56 + 0.28 * thing.form
     pane = band(v, 0.1, 0.42, 0.03) * (1 - ramp(a, roof - 0.08, roof + 0.02))
-    color = (
-        color + (mix((0.62, 0.74, 0.82), (0.10, 0.13, 0.18), ramp(v + u * 0.12, 0.08, 0.4)) - color) * pane
-    )
+    color = color + (mix((0.62, 0.74, 0.82), (0.10, 0.13, 0.18), ramp(v + u * 0.12, 0.08, 0.4)) - color) * pane
     dark = np.maximum(band(v, 0.78, 0.92, 0.03), (v > 0.9) * np.float32(1))
     color = mix(color, (0.09, 0.09, 0.10), dark * 0.85)
     color = mix(color, (0.88, 0.88, 0.80), band(v, 0.68, 0.78, 0.02) * (1 - ramp(a, 0.2, 0.26)))
@@ -387,9 +373,7 @@ def _paint_car(
 _SHIRTS: tuple[Color, ...] = ((0.84, 0.22, 0.20), (0.92, 0.78, 0.30), (0.25, 0.45, 0.75), (0.90, 0.90, 0.88))
 
 
-def _paint_person(
-    canvas: _Canvas, plan: Plan, thing: Thing, window: Window, mask: np.ndarray, towards: float
-) -> None:
+def _paint_person(canvas: _Canvas, plan: Plan, thing: Thing, window: Window, mask: np.ndarray, towards: float) -> None:
     u, v = local(thing, window)
     shirt = _SHIRTS[int(thing.tint * len(_SHIRTS))]
     down = np.broadcast_to(v, mask.shape)
@@ -426,7 +410,7 @@ def _sky(plan: Plan, mood: Mood, sun: tuple[float, float] | None, above: slice) 
     )
     rim = 1 - 0.12 * np.clip(away * 400, 0, 1) + (0.2 * (noises.fine - 0.5) if night else 0)
     disc = plane((0.93, 0.93, 0.86) if night else (1.0, 0.97, 0.78))
-    return np.where(plan.layout[above] == SKY, color, disc * rim)
+    return np.where(plan.layout[above] < SUN, color, disc * rim)
 
 
 def _light(canvas: _Canvas, plan: Plan, mood: Mood) -> np.ndarray:

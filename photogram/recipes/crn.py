@@ -69,6 +69,8 @@ class CascadedRefinementNetwork(Generator):
 
     def __init__(self, *, spec: SceneSpec, widths: tuple[int, ...]):
         super().__init__()
+        if not widths or not all(type(width) is int and width > 0 for width in widths):
+            raise UserError(f"widths {widths}: must be one positive integer or more, one for each module")
         self.spec, self.widths = spec, widths
         channels = zip((0, *widths), widths, strict=False)
         self.cascade = nn.ModuleList(RefinementModule(c_in, spec.num_classes, c_out) for c_in, c_out in channels)
@@ -84,7 +86,8 @@ class CascadedRefinementNetwork(Generator):
         return 2 ** (len(self.widths) - 1)
 
     def forward(self, layout: Layout) -> Float[Tensor, "n c h w"]:
-        full = one_hot(layout.classes, self.spec.num_classes).contiguous(memory_format=torch.channels_last)
+        full = one_hot(layout.classes, self.spec.num_classes).to(self.to_rgb.weight.dtype)
+        full = full.contiguous(memory_format=torch.channels_last)
         x = None
         for depth, module in enumerate(self.cascade, start=1):
             x = module(x, F.avg_pool2d(full, 2 ** (len(self.cascade) - depth)))  # fractions of each class
@@ -98,12 +101,14 @@ class CascadedRefinementNetwork(Generator):
 LOSS_WEIGHTS: dict[str, tuple[float, ...]] = {
     # Pixels, then conv1_2 .. conv5_2: the authors', for one image at 512p and 1024p.
     "vgg19-matconvnet": (1, 1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5),
+    # Pixels, then conv1, fire3 .. fire9: calibrated once on CamVid at 96 x 128, see docs/papers/crn.md.
+    "squeezenet": (1, 2.56, 1.33, 1.62, 2.88, 12.7),
 }
 """Lambda for pixels and for each feature map, by feature network; others are calibrated."""
 
 
 class MeanAbsoluteDifference(torch.autograd.Function):
-    """The mean of |a - b| as one number in float32, with the gradient for a.
+    """The mean of |a - b| as one number in float32 or wider, with the gradient for a.
 
     It reads large feature maps in the precision that they come in, where the plain formula would copy them to float32
     and spread the mean's gradient over a map of its own.
@@ -113,7 +118,8 @@ class MeanAbsoluteDifference(torch.autograd.Function):
     def forward(ctx: FunctionCtx, a: Tensor, b: Tensor) -> Tensor:
         difference = a - b
         ctx.save_for_backward(difference)
-        return difference.abs().sum(dtype=torch.float32) / difference.numel()
+        wide = torch.promote_types(difference.dtype, torch.float32)
+        return difference.abs().sum(dtype=wide) / difference.numel()
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:
@@ -170,9 +176,15 @@ class Calibration:
 
     Known weights stay as they are. Unknown ones follow the running means of the first photographs. Either are rescaled
     by the means of one whole epoch, where the recipe says so.
+
+    Args:
+        recipe: says when to calibrate.
+        loss: the terms to weigh.
+        photographs: how many make an epoch.
+        shown: photographs that one step shows, over all processes.
     """
 
-    def __init__(self, recipe: CRN, loss: PerceptualLoss, photographs: int):
+    def __init__(self, recipe: CRN, loss: PerceptualLoss, photographs: int, shown: int):
         known = recipe.loss_weights or LOSS_WEIGHTS.get(loss.trunk.name, ())
         if known and len(known) != len(loss.names):
             names = ", ".join(loss.names)
@@ -180,7 +192,10 @@ class Calibration:
                 f"loss_weights has {len(known)} values, but {loss.trunk.name} has {len(loss.names)}: {names}"
             )
         self.first = range(0 if known else recipe.calibrate_first)
-        self.epoch = range((recipe.calibrate_epoch - 1) * photographs, recipe.calibrate_epoch * photographs)
+        # From the first step that begins in the epoch to the first that begins after it: one step at least.
+        last = recipe.calibrate_epoch
+        start, stop = (-(-epoch * photographs // shown) * shown for epoch in (last - 1, last))
+        self.epoch = range(start, max(stop, start + 1)) if recipe.calibrate_epoch else range(0)
         self.current: Tensor = torch.tensor(known or (1.0,) * len(loss.names))
         self.sums: Tensor = torch.zeros(len(loss.names), dtype=torch.float64)
         self.summed: int = 0
@@ -242,11 +257,12 @@ class CRNTraining:
         if run.start_from is not None:
             hand_over(run.start_from, generator)
         generator.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        adam = torch.optim.Adam(generator.parameters(), lr=recipe.learning_rate)
+        adam = torch.optim.Adam(generator.parameters(), lr=recipe.learning_rate, fused=True)
         self.published_generator = generator
         self.generator, self.adam = run.accelerator.prepare(generator, adam)
         self.perceptual = PerceptualLoss(load_trunk(recipe.perceptual)).to(run.accelerator.device)
-        self.calibration = Calibration(recipe, self.perceptual, run.photographs)
+        shown = run.batch_size * run.accelerator.num_processes
+        self.calibration = Calibration(recipe, self.perceptual, run.photographs, shown)
 
     def step(self, scene: Scene, seen: int) -> dict[str, Tensor]:
         assert scene.condition.layout is not None and scene.photo is not None

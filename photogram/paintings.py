@@ -1,0 +1,161 @@
+"""A folder of paintings: which painting goes where, who may write there, and what was asked for when it was begun."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from photogram.collecting import SETTINGS, Item, is_there, plain
+from photogram.errors import UserError
+from photogram.images import replacing
+
+SHEET = "sheet.png"
+
+
+class Place(NamedTuple):
+    """A layout's file, and the file that its painting becomes."""
+
+    source: Path
+    target: Path
+
+
+class Places:
+    """Which painting goes where; refuses two layouts for one painting."""
+
+    def __init__(self, out: Path, format: str):
+        self.out, self.format = out, format
+        self.names: dict[str, Path] = {}
+        self.inside = Path(os.path.realpath(out))
+
+    def assign(self, items: Iterable[Item], strict: bool) -> Iterator[Place | UserError]:
+        """Each item's place; what is refused is raised where `strict`, else handed on. The same layout counts once."""
+        for item in items:
+            try:
+                place = self.assign_one(item)
+            except UserError as e:
+                if strict:
+                    raise
+                yield e
+                continue
+            if place is not None:
+                yield place
+
+    def assign_one(self, item: Item) -> Place | None:
+        """The place of an item, or None where the same layout was given before.
+
+        Raises:
+            UserError: where the layout lies in the output folder, or its painting's place is taken.
+        """
+        target = self.out / f"{item.name}.{self.format}"
+        try:
+            real = Path(os.path.realpath(item.source))
+        except ValueError as e:  # a zero byte
+            raise UserError(f"{str(item.source)!r}: is no path ({e})") from None
+        if real.is_relative_to(self.inside):
+            raise UserError(f"{item.source}: lies in the output folder {self.out}; give another --out")
+        if target == self.out / SHEET:
+            raise UserError(f"{item.source}: its painting would be {target}, the sheet's place; rename the layout")
+        if item.name not in self.names:
+            self.names[item.name] = item.source
+            return Place(item.source, target)
+        earlier = self.names[item.name]
+        if plain(earlier) == plain(item.source):
+            return None
+        raise UserError(f"{earlier} and {item.source}: both would become {target}; rename one, or paint them apart")
+
+    def finished(self) -> int:
+        """How many of the assigned are there already."""
+        return sum(is_there(self.out / f"{name}.{self.format}") for name in self.names)
+
+
+@contextmanager
+def writing(out: Path, done: str = "") -> Iterator[None]:
+    """A folder that cannot be written (any more) is the user's to mend."""
+    try:
+        yield
+    except OSError as e:
+        raise UserError(f"{out}: cannot be written ({e.strerror or e}); {done or 'give another --out'}") from None
+
+
+@contextmanager
+def only_one(out: Path) -> Iterator[None]:
+    """Hold the folder, and sweep out what a killed synthesis left; the lock falls with the process, however it ends."""
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        lock = (out / ".lock").open("w")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{out}: another synthesis is painting into this folder") from None
+        if (out / SETTINGS).exists():
+            with writing(out):
+                for path in out.rglob(".*.partial"):
+                    path.unlink()
+        yield
+
+
+def refuse_strangers(out: Path) -> None:
+    """Refuse a folder with anything in it that is no folder of paintings, before anything is written there."""
+    if not out.is_dir() or (out / SETTINGS).exists():
+        return
+    with writing(out):
+        others = sorted(p.name for p in out.iterdir() if not p.name.startswith("."))
+    if others:
+        raise UserError(f"{out}: is not empty ({others[0]} is there) and holds no paintings; give another --out")
+
+
+def read_settings(out: Path) -> dict[str, object] | None:
+    """What was asked for when the folder was begun; None of a new folder."""
+    path = out / SETTINGS
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as e:
+        raise UserError(f"{path}: cannot be read ({e}); paint into another folder") from None
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}: is no record of a synthesis; paint into another folder")
+    return settings
+
+
+def agree(out: Path, started: dict[str, object] | None, settings: dict[str, object], source: str | Path | None) -> None:
+    """Write `synthesis.json`, or refuse to go on with a folder that was begun otherwise."""
+    if started is None:
+        record = settings | {"source": None if source is None else str(source)}
+        with writing(out), replacing(out / SETTINGS) as file:
+            file.write((json.dumps(record, indent=2) + "\n").encode())
+        return
+    for name, asked in settings.items():
+        if started.get(name) != asked:
+            raise UserError(
+                f"{out}: was begun with {name} = {json.dumps(started.get(name))}, not {json.dumps(asked)}; "
+                "repeat the first command, give another --out, or --overwrite"
+            )
+
+
+def make_room(out: Path, started: dict[str, object], settings: dict[str, object], names: set[str]) -> None:
+    """Remove the old paintings of these names, before anything says that the folder was begun anew.
+
+    Raises:
+        UserError: where others would be left, that were painted otherwise.
+    """
+    old = {
+        path: str(path.relative_to(out).with_suffix(""))
+        for path in sorted(out.rglob("[!.]*"))
+        if path.suffix in (".png", ".jpg", ".webp") and path != out / SHEET and path.is_file()
+    }
+    others = [path for path, name in old.items() if name not in names]
+    if others and any(started.get(name) != asked for name, asked in settings.items()):
+        raise UserError(
+            f"{others[0]}: would stay among paintings that are made otherwise ({len(others)} such); "
+            "remove it, or give another --out"
+        )
+    with writing(out):
+        for path in [p for p, name in old.items() if name in names] + [out / SHEET]:
+            path.unlink(missing_ok=True)

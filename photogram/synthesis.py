@@ -1,0 +1,454 @@
+"""Files, folders and streams of layouts to paintings, in bulk and resumably.
+
+An output folder has one painting for each layout, `synthesis.json` (what was asked for; the same command goes on,
+another is refused), and `sheet.png` where a sheet was asked for. What stands there under its own name is finished:
+paintings are written beside their place and renamed.
+
+A painting is a function of the network, the layout, the size, the precision and the seed, on one machine: layouts are
+painted one by one, so neither order nor what was skipped makes a difference. All noise of a painting comes from
+`item_seed(seed, stem)`, so that paintings are independent of each other. (A single-image CRN has no noise.)
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import queue
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Literal, NamedTuple
+
+import numpy as np
+import safetensors.torch
+import torch
+from rich.console import Console
+
+from photogram.collecting import Item, is_there
+from photogram.collecting import collect as collect
+from photogram.errors import UserError
+from photogram.generator import Generator
+from photogram.images import PHOTO_SUFFIXES, PIXEL_LIMIT, read_photo, resize_photo, write_image
+from photogram.paintings import (
+    SHEET,
+    Place,
+    Places,
+    agree,
+    make_room,
+    only_one,
+    read_settings,
+    refuse_strangers,
+    writing,
+)
+from photogram.progress import Advance, progress
+from photogram.scene import Layout, SceneSpec, Size, check_layout, draw, to_pixels
+from photogram.sheets import sheet as draw_sheet
+
+Format = Literal["png", "jpg", "webp"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+SHEET_ROWS, SHEET_TILE = 24, 512
+"""How many layouts a sheet shows at most, and how many pixels a side of a tile has at most."""
+
+_AHEAD = 2  # layouts that are read ahead, and paintings that wait to be written
+_POLL = 0.1  # seconds between two looks at whether the person wants to stop
+_NO_MEMORY = ("allocate memory", "out of memory", "not enough memory")
+
+
+class Interrupted(KeyboardInterrupt):
+    """The synthesis was asked to stop; what is painted is written, and the same call goes on."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What came of a synthesis.
+
+    Args:
+        painted: how many paintings were made.
+        skipped: how many were finished before.
+        failures: one line for each layout that could not be painted, naming the file.
+        precision: `fp32` or `bf16`, as `auto` was decided.
+        seconds: wall time.
+        sheet: the sheet, where one was asked for and there was something to show.
+    """
+
+    painted: int
+    skipped: int
+    failures: tuple[str, ...]
+    precision: str
+    seconds: float
+    sheet: Path | None = None
+
+    @property
+    def failed(self) -> int:
+        return len(self.failures)
+
+    def __str__(self) -> str:
+        """For people: a line, then the failures, a line each."""
+        counts = f"painted {self.painted} in {self.seconds:.1f} s ({self.precision})"
+        counts += f", {self.skipped} finished before" if self.skipped else ""
+        counts += f", {self.failed} failed:" if self.failures else ""
+        return "\n".join([counts, *(f"  {line}" for line in self.failures)])
+
+
+def item_seed(seed: int, stem: str) -> int:
+    """The seed of one painting: `generator.sample(layout, item_seed(seed, "0007"))` paints what `synthesize` does."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/".encode() + os.fsencode(stem)).digest()[:8], "big") >> 1
+
+
+def synthesize(
+    generator: Generator,
+    inputs: Iterable[Item],
+    out: str | Path,
+    *,
+    source: str | Path | None = None,
+    seed: int = 0,
+    size: Size | Literal["native"] | None = None,
+    format: Format = "png",
+    sheet: bool = False,
+    options: object | None = None,
+    overwrite: bool = False,
+    precision: Precision = "auto",
+    quiet: bool = False,
+) -> Summary:
+    """Paint layouts into a folder, or go on painting them: finished paintings are skipped.
+
+    One layout that cannot be read or painted does not lose the others; `Summary.failures` names it.
+
+    Args:
+        generator: what paints; it is moved to the GPU where there is one.
+        inputs: from `collect`; from an iterator, painting begins before its end.
+        out: the folder of the paintings: new, empty, or of an earlier synthesis.
+        source: where the generator was loaded from, to be noted in `synthesis.json`.
+        seed: 0 or more; see `item_seed`.
+        size: height and width of the paintings, to which layouts are resized by the nearest rule; `native` keeps each
+            layout's own; None is the size that the network was trained at.
+        format: of the paintings' files.
+        sheet: also draw `sheet.png` of some finished paintings beside their layouts, and beside their photographs
+            where the layout's folder has a sibling `photos` with one of the same stem.
+        options: an instance of `generator.Options`.
+        overwrite: paint anew what is finished. The old paintings of these layouts are removed before the first is
+            painted; inputs are read to their end before that.
+        precision: `bf16` paints convolutions in bfloat16; `auto` does so where the device has it, and goes on as the
+            folder was begun.
+        quiet: show no progress.
+
+    Raises:
+        UserError: where a value is out of bounds, two layouts would become one painting, `out` was begun otherwise, or
+            it cannot be written (any more).
+        Interrupted: after Ctrl-C or SIGTERM, when the painting under way is written.
+    """
+    began, out = time.monotonic(), Path(out)
+    options = generator.Options() if options is None else options
+    size = generator.spec.size if size is None else size
+    _check(generator, seed, size, format, precision, options)
+    if overwrite:
+        inputs = list(inputs)
+    places = Places(out, format)
+    known = list(places.assign(inputs, strict=True)) if isinstance(inputs, Sized) else None
+    items = places.assign(inputs, strict=False) if known is None else iter(known)
+    refuse_strangers(out)
+    with ExitStack() as stack:
+        stack.enter_context(only_one(out))
+        started = read_settings(out)
+        precision = _resolved(precision, None if overwrite else started)
+        settings: dict[str, object] = {
+            "network": _fingerprint(generator),
+            "seed": seed,
+            "size": size if size == "native" else list(size),
+            "format": format,
+            "precision": precision,
+            "options": json.loads(json.dumps(asdict(options))),  # pyright: ignore[reportArgumentType]
+        }
+        if started is not None and overwrite:
+            make_room(out, started, settings, set(places.names))
+        agree(out, None if overwrite else started, settings, source)
+        stack.enter_context(_ready_to_paint(generator, precision))
+        studio = _Studio(generator, out, seed, size, options, quiet)
+        studio.work(items, None if known is None else len(known), places.finished())
+        drawn, undrawn = _draw_sheet(studio.done, generator.spec, out) if sheet else (None, [])
+    seconds, failures = time.monotonic() - began, (*studio.failures, *undrawn)
+    return Summary(studio.painted, studio.skipped, failures, precision, seconds, drawn)
+
+
+def _check(generator: Generator, seed: int, size: Size | str, format: str, precision: str, options: object) -> None:
+    """Refuse at the door what could only fail later."""
+    spec, name = generator.spec, type(generator).__name__
+    if not spec.num_classes or spec.image_channels:
+        raise UserError(f"{name}: does not paint from layouts alone; synthesize gives it nothing else")
+    if not isinstance(options, generator.Options):
+        raise UserError(f"{name} takes {generator.Options.__name__}, not {type(options).__name__}")
+    if seed < 0:
+        raise UserError(f"--seed {seed}: must be 0 or more")
+    if format not in ("png", "jpg", "webp"):
+        raise UserError(f"--format {format}: must be png, jpg or webp")
+    if precision not in ("auto", "fp32", "bf16"):
+        raise UserError(f"--precision {precision}: must be auto, fp32 or bf16")
+    if isinstance(size, str):
+        if size != "native":
+            raise UserError(f"--size {size}: must be height and width, or native")
+    elif min(size) < 1 or size[0] * size[1] > PIXEL_LIMIT:
+        raise UserError(
+            f"--size {size[0]} {size[1]}: both must be at least 1, and at most {PIXEL_LIMIT:,} pixels together"
+        )
+
+
+def _fingerprint(generator: Generator) -> str:
+    """The SHA-256 of the network's `model.safetensors`, from its weights: the file may be of a later step by now."""
+    weights = {name: tensor.detach().contiguous() for name, tensor in generator.state_dict().items()}
+    return hashlib.sha256(safetensors.torch.save(weights)).hexdigest()
+
+
+def _resolved(precision: Precision, started: dict[str, object] | None) -> Literal["fp32", "bf16"]:
+    """`auto` is decided once, when a folder is begun."""
+    if precision != "auto":
+        return precision
+    if started is not None and started.get("precision") in ("fp32", "bf16"):
+        return "bf16" if started["precision"] == "bf16" else "fp32"
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if torch.cpu.get_capabilities().get("avx512_bf16") else "fp32"
+
+
+@contextmanager
+def _ready_to_paint(generator: Generator, precision: str) -> Iterator[None]:
+    """The device, the memory layout, the precision, and kernels that give the same bits every time."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    generator.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    with (
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
+        torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
+    ):
+        yield
+
+
+_Entry = tuple[Place, Layout | None] | UserError
+"""A layout that is read (None: its painting is finished), or why there is none."""
+
+
+class _Raised(NamedTuple):
+    """What the reading thread raised, on its way to the painting one."""
+
+    error: BaseException
+
+
+class _Studio:
+    """One call of `synthesize`: a thread reads ahead, this one paints, another writes."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        out: Path,
+        seed: int,
+        size: Size | Literal["native"],
+        options: object,
+        quiet: bool,
+    ):
+        self.generator, self.out, self.seed, self.size = generator, out, seed, size
+        self.options, self.quiet = options, quiet
+        self.painted, self.skipped, self.asked_to_stop = 0, 0, False
+        self.failures: list[str] = []
+        self.done: list[Place] = []
+        self.waiting: deque[tuple[Place, Future[None]]] = deque()
+        self.began = time.monotonic()
+
+    def work(self, places: Iterator[Place | UserError], total: int | None, finished: int) -> None:
+        """Paint everything that is not finished."""
+        with (
+            self.stopping_softly(),
+            ThreadPoolExecutor(1, "photogram-writing") as writer,
+            progress("painting", total, finished, self.quiet) as advance,
+        ):
+            self.began = time.monotonic()
+            for entry in self.ahead(self.read(places)):
+                if entry is not None:
+                    self.take(entry, writer, advance, total is None)
+                self.settle(_AHEAD, advance)
+            self.settle(0, advance)
+        if self.asked_to_stop:
+            raise Interrupted(f"stopped after {self.painted} paintings; the same command goes on from there")
+
+    def take(self, entry: _Entry, writer: ThreadPoolExecutor, advance: Advance, streamed: bool) -> None:
+        """Paint one layout and hand it to the writer, or note why not."""
+        if isinstance(entry, UserError):
+            return self.fail(entry, advance)
+        place, layout = entry
+        if layout is None:
+            self.skipped += 1
+            self.done.append(place)
+            return advance("finished before") if streamed else None  # else the bar begins behind them
+        try:
+            pixels = self.paint(place.source, layout)
+        except UserError as e:
+            return self.fail(e, advance)
+        self.waiting.append((place, writer.submit(_write, pixels, place.target)))
+
+    def read(self, places: Iterator[Place | UserError]) -> Iterator[_Entry]:
+        """Read layouts, at the size at which they are painted."""
+        for place in places:
+            if isinstance(place, UserError):
+                yield place
+            elif is_there(place.target):
+                yield place, None
+            else:
+                try:
+                    layout = _open_layout(place.source, self.generator.spec)
+                    yield place, layout if isinstance(self.size, str) else layout.resized(self.size)
+                except UserError as e:
+                    yield e
+
+    def ahead(self, entries: Iterator[_Entry]) -> Iterator[_Entry | None]:
+        """Run an iterator in a thread, a little ahead, until it ends or the person wants to stop.
+
+        None comes where there is nothing to do for a while. The thread is left behind where it waits for stdin.
+        """
+        ready: queue.Queue[_Entry | _Raised | None] = queue.Queue(_AHEAD)
+        over = threading.Event()
+
+        def hand(entry: _Entry | _Raised | None) -> None:
+            while not over.is_set():
+                try:
+                    return ready.put(entry, timeout=_POLL)
+                except queue.Full:
+                    continue
+
+        def run() -> None:
+            try:
+                for entry in entries:
+                    hand(entry)
+                    if over.is_set():
+                        return
+                hand(None)
+            except BaseException as e:  # raised again in the thread that waits
+                hand(_Raised(e))
+
+        thread = threading.Thread(target=run, name="photogram-reading", daemon=True)
+        thread.start()
+        try:
+            while not self.asked_to_stop:
+                try:
+                    entry = ready.get(timeout=_POLL)
+                except queue.Empty:
+                    yield None
+                    continue
+                if entry is None:
+                    return
+                if isinstance(entry, _Raised):
+                    raise entry.error
+                yield entry
+        finally:
+            over.set()
+            thread.join(timeout=1)
+
+    def paint(self, source: Path, layout: Layout) -> np.ndarray:
+        """One painting, uint8 [h, w, 3], or [h, w] of a network that paints in grey."""
+        try:
+            photo = self.generator.sample(layout, item_seed(self.seed, source.stem), self.options)[0]
+            finite = bool(torch.isfinite(photo).all())
+        except UserError as e:
+            raise UserError(f"{source}: {e}") from None
+        except (MemoryError, RuntimeError) as e:
+            if isinstance(e, RuntimeError) and not any(words in str(e) for words in _NO_MEMORY):
+                raise
+            height, width = layout.size
+            raise UserError(f"{source}: too little memory to paint {height} x {width}; give a smaller --size") from None
+        if not finite:
+            raise UserError(f"{source}: the painting holds values that are not finite; try --precision fp32")
+        pixels = to_pixels(photo).cpu().numpy()
+        return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+
+    def settle(self, most: int, advance: Advance) -> None:
+        """Count the paintings that are written, waiting until at most so many are not."""
+        while self.waiting and (len(self.waiting) > most or self.waiting[0][1].done()):
+            place, future = self.waiting.popleft()
+            error = future.exception()
+            if error is None:
+                self.painted += 1
+                self.done.append(place)
+                advance(f"{self.painted / (time.monotonic() - self.began):.2f} images/s  {place.source.name}")
+            elif not isinstance(error, OSError | ValueError):
+                raise error
+            elif isinstance(error, OSError) and error.errno not in (None, errno.ENAMETOOLONG):
+                with writing(self.out, f"{self.painted} paintings are written, the same command goes on from there"):
+                    raise error
+            else:  # this one's own fault: a name or an image too long for the format
+                self.fail(UserError(f"{place.source}: cannot be stored as {place.target.name} ({error})"), advance)
+
+    def fail(self, error: UserError, advance: Advance) -> None:
+        self.failures.append(str(error))
+        advance(f"{len(self.failures)} failed")
+
+    @contextmanager
+    def stopping_softly(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM end the work after the painting under way; a second one ends it at once."""
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if self.asked_to_stop:
+                raise KeyboardInterrupt
+            self.asked_to_stop = True
+            if not self.quiet:
+                say = "stopping after this painting; once more to stop at once"
+                Console(stderr=True).print(say, highlight=False, markup=False, soft_wrap=True)
+
+        try:
+            before = {n: signal.signal(n, ask) for n in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not in the main thread, where signals do not arrive
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _open_layout(path: Path, spec: SceneSpec) -> Layout:
+    layout = Layout.open(path)
+    check_layout(layout, spec, str(path))
+    return layout
+
+
+def _write(pixels: np.ndarray, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_image(pixels, target)
+
+
+def _draw_sheet(done: Sequence[Place], spec: SceneSpec, out: Path) -> tuple[Path | None, list[str]]:
+    """Draw some of the finished paintings, chosen evenly, and say what could not be drawn."""
+    count, chosen = min(SHEET_ROWS, len(done)), sorted(done, key=lambda place: place.target)
+    rows: list[tuple[str, dict[str, np.ndarray]]] = []
+    failures: list[str] = []
+    for place in (chosen[len(done) * (2 * n + 1) // (2 * count)] for n in range(count)):
+        try:
+            name = os.fsencode(place.target.relative_to(out)).decode(errors="replace")
+            rows.append((name, _tiles(place, spec)))
+        except UserError as e:
+            failures.append(f"{e}; left out of the sheet")
+    if not rows:
+        return None, failures
+    columns = [c for c in ("layout", "painting", "photograph") if any(c in tiles for _, tiles in rows)]
+    full = [(name, [tiles.get(c, np.full_like(tiles["painting"], 255)) for c in columns]) for name, tiles in rows]
+    with writing(out):
+        write_image(draw_sheet(columns, full), out / SHEET)
+    return out / SHEET, failures
+
+
+def _tiles(place: Place, spec: SceneSpec) -> dict[str, np.ndarray]:
+    """Layout, painting and, where there is one, photograph, at the painting's size or smaller."""
+    painting = read_photo(place.target)
+    shrink = min(1.0, SHEET_TILE / max(painting.shape[:2]))
+    size = (max(1, round(painting.shape[0] * shrink)), max(1, round(painting.shape[1] * shrink)))
+    layout = _open_layout(place.source, spec).resized(size)
+    tiles = {"layout": draw(layout.classes[0].numpy(), spec), "painting": resize_photo(painting, size)}
+    photos, stem = place.source.absolute().parent.parent / "photos", place.source.stem
+    photo = next((p for s in PHOTO_SUFFIXES if (p := photos / f"{stem}{s}").is_file()), None)
+    return tiles if photo is None else tiles | {"photograph": resize_photo(read_photo(photo), size)}

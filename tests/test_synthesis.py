@@ -1,0 +1,798 @@
+"""Bulk synthesis: what is painted, what is skipped, what is refused, and that nothing else decides about the pixels."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from photogram import synthesis
+from photogram.collecting import Item, collect
+from photogram.errors import UserError
+from photogram.generator import Generator
+from photogram.images import read_labels, read_photo, resize_labels
+from photogram.recipes.crn import CascadedRefinementNetwork
+from photogram.scene import Condition, Layout, SceneClass, SceneSpec, to_pixels
+from photogram.synthesis import Interrupted, Summary, item_seed, synthesize
+
+CLASSES = (
+    SceneClass("sky", (70, 130, 180)),
+    SceneClass("road", (128, 64, 128)),
+    SceneClass("unlabelled", (0, 0, 0), void=True),
+)
+SPEC = SceneSpec(CLASSES, size=(16, 32))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Paintings of this size gain nothing from more, and lose much where the processors are busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def painter() -> CascadedRefinementNetwork:
+    torch.manual_seed(0)
+    network = CascadedRefinementNetwork(spec=SPEC, widths=(8, 8, 8))
+    with torch.no_grad():  # a network as it starts paints greys; the tests want to see differences
+        network.to_rgb.weight.mul_(8)
+    return network
+
+
+class Speckle(Generator):
+    """Paints nothing but its noise, in grey."""
+
+    def __init__(self, *, spec: SceneSpec):
+        super().__init__()
+        self.spec = spec
+        self.gain = torch.nn.Parameter(torch.ones(()))
+
+    @property
+    def size_multiple(self) -> int:
+        return 1
+
+    def paint(self, condition: Condition, noise: torch.Generator, options: object) -> Float[Tensor, "n c h w"]:
+        assert condition.size is not None
+        return self.gain * (2 * torch.rand(1, 1, *condition.size, generator=noise) - 1)
+
+
+def a_layout(seed: int, size: tuple[int, int] = (16, 32)) -> np.ndarray:
+    return (
+        np.random.default_rng(seed)
+        .integers(0, 3, (size[0] // 4 + 1, size[1] // 4 + 1), np.uint8)
+        .repeat(4, 0)
+        .repeat(4, 1)[: size[0], : size[1]]
+    )
+
+
+def put(pixels: np.ndarray, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def layouts(tmp_path: Path) -> Path:
+    for n in range(6):
+        put(a_layout(n), tmp_path / "data" / "layouts" / f"{n:04}.png")
+    return tmp_path / "data" / "layouts"
+
+
+def paint(network: Generator, layouts: Path | list[Path], out: Path, **options: object) -> Summary:
+    inputs = collect(layouts if isinstance(layouts, list) else [layouts])
+    return synthesize(network, inputs, out, **{"precision": "fp32", "quiet": True, **options})  # pyright: ignore
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("[!.]*")) if p.is_file()}
+
+
+def times(out: Path) -> dict[str, int]:
+    return {p.name: p.stat().st_mtime_ns for p in out.glob("0*")}
+
+
+# What is painted
+
+
+def test_paints_what_sample_paints(painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path) -> None:
+    summary = paint(painter, layouts, tmp_path / "out")
+    assert (summary.painted, summary.skipped, summary.failed, summary.precision) == (6, 0, 0, "fp32")
+    for n in range(6):
+        path = layouts / f"{n:04}.png"
+        expected = to_pixels(painter.sample(Layout.open(path), item_seed(0, path.stem))[0]).numpy()
+        np.testing.assert_array_equal(read_photo(tmp_path / "out" / path.name), expected)
+    assert len(set(contents(tmp_path / "out").values())) == 7
+
+
+def test_the_same_seed_gives_the_same_bytes(layouts: Path, tmp_path: Path) -> None:
+    """Whatever the order, the selection, and the way to name the inputs."""
+    speckle = Speckle(spec=SPEC)
+    paint(speckle, layouts, tmp_path / "all", seed=7)
+    backwards = sorted(layouts.iterdir(), reverse=True)
+    paint(speckle, backwards[:4], tmp_path / "some", seed=7)
+    everything, some = contents(tmp_path / "all"), contents(tmp_path / "some")
+    assert set(some) == {"synthesis.json", *(p.name for p in backwards[:4])}
+    assert all(everything[name] == data for name, data in some.items())
+    assert len(set(everything.values())) == len(everything), "two paintings have the same noise"
+    paint(speckle, layouts, tmp_path / "other", seed=8)
+    assert all(everything[n] != data for n, data in contents(tmp_path / "other").items())
+
+
+def test_a_fresh_process_gives_the_same_bytes(
+    painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path
+) -> None:
+    painter.save_pretrained(tmp_path / "net")
+    paint(painter, layouts, tmp_path / "here", source=tmp_path / "net", seed=3)
+    there = (
+        "import sys; from photogram.recipes import load; from photogram.synthesis import collect, synthesize\n"
+        "net, layouts, out = sys.argv[1:]\n"
+        "synthesize(load(net), collect([layouts]), out, source=net, seed=3, precision='fp32', quiet=True)"
+    )
+    threads = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    subprocess.run(
+        [sys.executable, "-c", there, tmp_path / "net", layouts, tmp_path / "there"], check=True, env=threads
+    )
+    assert contents(tmp_path / "here") == contents(tmp_path / "there")
+    record = json.loads((tmp_path / "here" / "synthesis.json").read_text())
+    weights = hashlib.sha256((tmp_path / "net" / "model.safetensors").read_bytes()).hexdigest()
+    assert record == {
+        "network": weights,
+        "seed": 3,
+        "size": [16, 32],
+        "format": "png",
+        "precision": "fp32",
+        "options": {},
+        "source": str(tmp_path / "net"),
+    }
+
+
+def test_seeds_of_items() -> None:
+    seeds = {item_seed(seed, stem) for seed in range(4) for stem in ("a", "b", "\udcff")}
+    assert len(seeds) == 12 and all(0 <= seed < 2**63 for seed in seeds)
+    assert item_seed(0, "0007") == int(hashlib.sha256(b"0/0007").hexdigest()[:16], 16) >> 1
+
+
+@pytest.mark.parametrize("size", [(17, 33), (5, 6), (1, 1), (40, 24)])
+def test_native_sizes_are_padded_and_cropped(
+    painter: CascadedRefinementNetwork, size: tuple[int, int], tmp_path: Path
+) -> None:
+    """The padding is void where there is such a class: the slow way does the same by hand."""
+    layout = a_layout(1, size)
+    path = put(layout, tmp_path / "layouts" / "odd.png")
+    paint(painter, [path], tmp_path / "out", size="native")
+    painted = read_photo(tmp_path / "out" / "odd.png")
+    assert painted.shape == (*size, 3)
+    whole = np.full((-(-size[0] // 4) * 4, -(-size[1] // 4) * 4), 2, np.uint8)
+    whole[: size[0], : size[1]] = layout
+    with torch.inference_mode():
+        photo = painter(Layout(torch.from_numpy(whole)[None])).clamp(-1, 1)
+    np.testing.assert_array_equal(painted, to_pixels(photo[0]).numpy()[: size[0], : size[1]])
+
+
+@pytest.mark.parametrize(("asked", "size"), [(None, (16, 32)), ((9, 21), (9, 21)), ((64, 32), (64, 32))])
+def test_layouts_are_resized_by_the_nearest_rule(
+    painter: CascadedRefinementNetwork, asked: tuple[int, int] | None, size: tuple[int, int], tmp_path: Path
+) -> None:
+    path = put(a_layout(2, (37, 50)), tmp_path / "layouts" / "large.png")
+    paint(painter, [path], tmp_path / "out", size=asked)
+    resized = torch.from_numpy(resize_labels(read_labels(path), size))[None]
+    expected = to_pixels(painter.sample(Layout(resized))[0]).numpy()
+    np.testing.assert_array_equal(read_photo(tmp_path / "out" / "large.png"), expected)
+
+
+def test_16_bit_and_palette_layouts_paint_alike(painter: CascadedRefinementNetwork, tmp_path: Path) -> None:
+    layout = a_layout(4)
+    put(layout, tmp_path / "layouts" / "grey.png")
+    put(layout.astype(np.uint16), tmp_path / "layouts" / "wide.png")
+    palette = Image.fromarray(layout)
+    palette.putpalette([v for c in CLASSES for v in c.color])
+    palette.save(tmp_path / "layouts" / "palette.png")
+    paint(painter, tmp_path / "layouts", tmp_path / "out")
+    paintings = {(tmp_path / "out" / f"{n}.png").read_bytes() for n in ("grey", "wide", "palette")}
+    assert len(paintings) == 1
+
+
+@pytest.mark.parametrize(("format", "kind", "off"), [("png", "PNG", 0), ("jpg", "JPEG", 40), ("webp", "WEBP", 40)])
+def test_formats(
+    painter: CascadedRefinementNetwork, format: str, kind: str, off: int, layouts: Path, tmp_path: Path
+) -> None:
+    paint(painter, layouts, tmp_path / "out", format=format)
+    paint(painter, layouts, tmp_path / "png")
+    for n in range(6):
+        with Image.open(tmp_path / "out" / f"{n:04}.{format}") as image:
+            assert (image.format, image.size) == (kind, (32, 16))
+        pixels = [
+            read_photo(p).astype(int) for p in (tmp_path / "out" / f"{n:04}.{format}", tmp_path / f"png/{n:04}.png")
+        ]
+        assert np.abs(pixels[0] - pixels[1]).mean() <= off
+
+
+def test_grey_networks_paint_grey_files(layouts: Path, tmp_path: Path) -> None:
+    paint(Speckle(spec=SPEC), layouts, tmp_path / "out")
+    with Image.open(tmp_path / "out" / "0000.png") as image:
+        assert image.mode == "L"
+
+
+def test_bf16_paints_nearly_the_same(painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path) -> None:
+    paint(painter, layouts, tmp_path / "fp32")
+    summary = paint(painter, layouts, tmp_path / "bf16", precision="bf16")
+    assert summary.precision == "bf16"
+    fine, coarse = (read_photo(tmp_path / name / "0000.png").astype(int) for name in ("fp32", "bf16"))
+    assert 0 < np.abs(fine - coarse).mean() < 8
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_auto_precision_is_decided_when_the_folder_is_begun(
+    painter: CascadedRefinementNetwork, has: bool, layouts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decided = "bf16" if has else "fp32"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has})
+    assert paint(painter, layouts / "0000.png", tmp_path / "out", precision="auto").precision == decided
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": not has})
+    assert paint(painter, layouts, tmp_path / "out", precision="auto").precision == decided
+
+
+# Going on
+
+
+def test_finished_paintings_are_skipped(painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    paint(painter, layouts, out)
+    before, first = times(out), contents(out)
+    (out / "0003.png").unlink()
+    (layouts / "0004.png").unlink()
+    put(a_layout(9), layouts / "0009.png")
+    summary = paint(painter, layouts, out)
+    assert (summary.painted, summary.skipped) == (2, 4)
+    after = times(out)
+    assert {n for n in before if after[n] == before[n]} == {"0000.png", "0001.png", "0002.png", "0004.png", "0005.png"}
+    assert {**contents(out), "0009.png": b""} == {**first, "0009.png": b""}
+
+
+def test_finished_layouts_are_not_even_read(painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path) -> None:
+    paint(painter, layouts, tmp_path / "out")
+    (layouts / "0002.png").write_bytes(b"")
+    assert paint(painter, layouts, tmp_path / "out").failed == 0
+
+
+def breaking(paint_one: Callable[..., np.ndarray], after: int, what: BaseException) -> Callable[..., np.ndarray]:
+    painted: list[Path] = []
+
+    def broken(self: object, source: Path, layout: Layout) -> np.ndarray:
+        if len(painted) == after:
+            raise what
+        painted.append(source)
+        return paint_one(self, source, layout)
+
+    return broken
+
+
+def test_goes_on_after_an_interruption(
+    painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paint(painter, layouts, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(synthesis._Studio, "paint", breaking(synthesis._Studio.paint, 3, KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            paint(painter, layouts, tmp_path / "out")
+    assert len(contents(tmp_path / "out")) == 1 + 3
+    assert not list((tmp_path / "out").rglob(".*.partial"))
+    summary = paint(painter, layouts, tmp_path / "out")
+    assert (summary.painted, summary.skipped) == (3, 3)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_after_the_painting_under_way(
+    painter: CascadedRefinementNetwork,
+    number: signal.Signals,
+    layouts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole, calls = synthesis._Studio.paint, []
+
+    def interrupted(self: synthesis._Studio, source: Path, layout: Layout) -> np.ndarray:
+        calls.append(source)
+        if len(calls) == 2:
+            os.kill(os.getpid(), number)
+        return whole(self, source, layout)
+
+    monkeypatch.setattr(synthesis._Studio, "paint", interrupted)
+    with pytest.raises(Interrupted, match="stopped after 2 paintings; the same command goes on"):
+        paint(painter, layouts, tmp_path / "out", quiet=False)
+    assert set(contents(tmp_path / "out")) == {"0000.png", "0001.png", "synthesis.json"}
+    assert "stopping after this painting" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_while_waiting_for_stdin(painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path) -> None:
+    with piped() as (reader, writer):
+        os.write(writer, f"{layouts}/0000.png\n".encode())
+
+        def interrupt() -> None:
+            wait_for(lambda: len(list((tmp_path / "out").rglob("0000.png"))) == 1)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        with pytest.raises(Interrupted, match="stopped after 1 paintings"):
+            synthesize(painter, collect(["-"], reader), tmp_path / "out", precision="fp32", quiet=True)
+        thread.join()
+        os.close(writer)
+
+
+def test_a_killed_synthesis_leaves_no_litter(painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path) -> None:
+    paint(painter, layouts, tmp_path / "out")
+    (tmp_path / "out" / ".0003.png.4711.partial").write_bytes(b"half")
+    paint(painter, layouts, tmp_path / "out")
+    assert not list((tmp_path / "out").rglob(".*.partial"))
+
+
+OTHERWISE = [
+    ("seed", {"seed": 1}, "seed = 0, not 1"),
+    ("size", {"size": (8, 8)}, r"size = \[16, 32\], not \[8, 8\]"),
+    ("size", {"size": "native"}, r'size = \[16, 32\], not "native"'),
+    ("format", {"format": "webp"}, 'format = "png", not "webp"'),
+    ("precision", {"precision": "bf16"}, 'precision = "fp32", not "bf16"'),
+]
+
+
+@pytest.mark.parametrize(("field", "other", "message"), OTHERWISE)
+def test_a_folder_is_painted_in_one_way(
+    painter: CascadedRefinementNetwork,
+    field: str,
+    other: dict[str, object],
+    message: str,
+    layouts: Path,
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "out"
+    paint(painter, layouts, out, sheet=True)
+    before = contents(out)
+    with pytest.raises(UserError, match=f"{out}: was begun with {message}; .*--overwrite"):
+        paint(painter, layouts, out, **other)
+    assert contents(out) == before
+    assert paint(painter, layouts, out, overwrite=True, **other).painted == 6
+    paint(painter, layouts, tmp_path / "fresh", **other)
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
+def test_another_network_is_refused(painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path) -> None:
+    paint(painter, layouts, tmp_path / "out")
+    with torch.no_grad():
+        painter.to_rgb.weight[0, 0] += 1e-3
+    with pytest.raises(UserError, match=r'was begun with network = "[0-9a-f]{64}", not "[0-9a-f]{64}"'):
+        paint(painter, layouts, tmp_path / "out")
+
+
+def test_overwriting_never_mixes(
+    painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither where it was interrupted, nor where it is of a part of the paintings."""
+    out = tmp_path / "out"
+    paint(painter, layouts, out)
+    with pytest.raises(UserError, match=r"0003.png: would stay among paintings that are made otherwise \(3 such\)"):
+        paint(painter, [layouts / f"000{n}.png" for n in range(3)], out, overwrite=True, seed=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(synthesis._Studio, "paint", breaking(synthesis._Studio.paint, 2, KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            paint(painter, layouts, out, overwrite=True, size=(8, 16))
+    assert paint(painter, layouts, out, size=(8, 16)).painted == 4
+    paint(painter, layouts, tmp_path / "fresh", size=(8, 16))
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
+def test_overwriting_a_part_in_the_same_way(painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path) -> None:
+    paint(painter, layouts, tmp_path / "out")
+    before = times(tmp_path / "out")
+    assert paint(painter, [layouts / "0001.png"], tmp_path / "out", overwrite=True).painted == 1
+    after = times(tmp_path / "out")
+    assert [n for n in before if before[n] != after[n]] == ["0001.png"]
+
+
+def test_a_damaged_record_is_refused(painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path) -> None:
+    paint(painter, layouts, tmp_path / "out")
+    for text in ("{", "[]", "\x00"):
+        (tmp_path / "out" / "synthesis.json").write_text(text)
+        with pytest.raises(UserError, match=r"synthesis.json: .*paint into another folder"):
+            paint(painter, layouts, tmp_path / "out", overwrite=True)
+
+
+# Where from and where to
+
+
+def test_folders_keep_their_names(painter: CascadedRefinementNetwork, tmp_path: Path) -> None:
+    for place in ("train/layouts/a.png", "val/layouts/a.png", "val/layouts/deep/b.tif", "val/.hidden/c.png"):
+        put(a_layout(1), tmp_path / "city" / place)
+    (tmp_path / "city" / "val" / "layouts" / "notes.txt").write_text("no layout")
+    paint(painter, [tmp_path / "city" / "train", tmp_path / "city" / "val" / "layouts"], tmp_path / "two")
+    assert set(contents(tmp_path / "two")) == {
+        "synthesis.json",
+        "train/layouts/a.png",
+        "val/layouts/a.png",
+        "val/layouts/deep/b.png",
+    }
+    paint(painter, tmp_path / "city" / "val" / "layouts", tmp_path / "one")
+    assert set(contents(tmp_path / "one")) == {"synthesis.json", "a.png", "deep/b.png"}
+    files = [tmp_path / "city" / "val" / "layouts" / "a.png"]
+    paint(painter, [*files, *files, files[0].parent], tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(tmp_path / "one"), "the same layout counts once"
+
+
+def test_names_that_collide(painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path) -> None:
+    put(a_layout(1), layouts / "0001.tif")
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match=f"{layouts}/0001.png and {layouts}/0001.tif: both would become {out}/0001.png"):
+        paint(painter, layouts, out)
+    assert not out.exists(), "refused before anything is written"
+    summary = synthesize(painter, iter(collect([layouts])), out, precision="fp32", quiet=True)
+    assert summary.painted == 6 and summary.failed == 1 and "both would become" in summary.failures[0]
+
+
+def test_a_layout_named_sheet(painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path) -> None:
+    put(a_layout(1), layouts / "sheet.png")
+    with pytest.raises(UserError, match=r"layouts/sheet.png: its painting would be .*the sheet's place"):
+        paint(painter, layouts, tmp_path / "out")
+    assert paint(painter, layouts, tmp_path / "out", format="jpg").painted == 7
+
+
+def test_paintings_are_not_taken_for_layouts(painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        summary = paint(painter, layouts, layouts / "painted")
+        assert summary.failed == 0 and summary.painted + summary.skipped == 6
+    with pytest.raises(UserError, match=r"0000.png: lies in the output folder .*painted; give another --out"):
+        paint(painter, [layouts / "painted" / "0000.png"], layouts / "painted")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_folders_of_others_are_left_alone(
+    painter: CascadedRefinementNetwork, overwrite: bool, layouts: Path, tmp_path: Path
+) -> None:
+    photos = put(np.zeros((4, 4, 3), np.uint8), layouts.parent / "photos" / "0000.png").parent
+    with pytest.raises(UserError, match=r"photos: is not empty \(0000.png is there\) and holds no paintings"):
+        paint(painter, layouts, photos, overwrite=overwrite)
+    assert [p.name for p in photos.iterdir()] == ["0000.png"]
+
+
+def test_missing_inputs(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for inputs, message in (
+        ([tmp_path / "nowhere"], "nowhere: no such file or folder"),
+        ([tmp_path / ("x" * 300)], "xxx: no such file or folder"),
+        ([tmp_path / "empty"], "empty: holds no layouts"),
+        ([], "there is nothing to paint"),
+    ):
+        with pytest.raises(UserError, match=message):
+            collect(inputs)
+
+
+def test_an_output_folder_that_cannot_be(painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError, match=rf"{out}: cannot be written \(.*\); give another --out") as caught:
+            paint(painter, layouts, out)
+        assert "\n" not in str(caught.value)
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder(painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir(mode=0o555)
+    with pytest.raises(UserError, match=r"out: cannot be written \(Permission denied\)"):
+        paint(painter, layouts, tmp_path / "out")
+
+
+def test_a_disk_that_fills_up(
+    painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, written = synthesis.write_image, []
+
+    def full(pixels: np.ndarray, path: Path) -> None:
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        written.append(path)
+        real(pixels, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(synthesis, "write_image", full)
+        with pytest.raises(
+            UserError, match=r"out: cannot be written \(No space left on device\); 2 paintings are written"
+        ):
+            paint(painter, layouts, tmp_path / "out")
+    assert set(contents(tmp_path / "out")) == {"0000.png", "0001.png", "synthesis.json"}
+    assert paint(painter, layouts, tmp_path / "out").painted == 4
+
+
+def test_two_at_once_are_refused(painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path) -> None:
+    def items() -> Iterator[Item]:
+        with pytest.raises(UserError, match="out: another synthesis is painting into this folder"):
+            paint(painter, layouts, tmp_path / "out")
+        yield from collect([layouts])
+
+    assert synthesize(painter, items(), tmp_path / "out", precision="fp32", quiet=True).painted == 6
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"seed": -1}, "--seed -1: must be 0 or more"),
+        ({"size": (0, 8)}, "--size 0 8: both must be at least 1"),
+        ({"size": (1 << 20, 1 << 20)}, "--size 1048576 1048576: .*at most 134,217,728 pixels"),
+        ({"options": SPEC}, "takes NoOptions, not SceneSpec"),
+    ],
+)
+def test_values_out_of_bounds(
+    painter: CascadedRefinementNetwork, option: dict[str, object], message: str, layouts: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        paint(painter, layouts, tmp_path / "out", **option)
+    assert not (tmp_path / "out").exists()
+
+
+def test_networks_that_need_more_than_layouts(layouts: Path, tmp_path: Path) -> None:
+    for spec in (SceneSpec(size=(8, 8)), SceneSpec(CLASSES, (8, 8), image_channels=1)):
+        with pytest.raises(UserError, match="Speckle: does not paint from layouts alone"):
+            paint(Speckle(spec=spec), layouts, tmp_path / "out")
+
+
+# Lists on stdin
+
+
+class piped:
+    """A pipe whose reading end is a stream, as stdin is."""
+
+    def __enter__(self):
+        read, self.write = os.pipe()
+        self.reader = os.fdopen(read)
+        return self.reader, self.write
+
+    def __exit__(self, *exception: object) -> None:
+        self.reader.close()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.01)
+
+
+def test_stdin_is_painted_line_by_line(
+    painter: CascadedRefinementNetwork,
+    layouts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each line only comes when the one before it is painted."""
+    monkeypatch.chdir(layouts.parent)
+    out = tmp_path / "out"
+    with piped() as (reader, writer):
+
+        def type_slowly() -> None:
+            for n in range(6):
+                os.write(writer, f"layouts/{n:04}.p".encode())
+                os.write(writer, b"ng\r\n" if n % 2 else b"ng\n\n")
+                wait_for((out / "layouts" / f"{n:04}.png").exists)
+            os.write(writer, b"layouts/0000.png")  # again, and without an end of line
+            os.close(writer)
+
+        thread = threading.Thread(target=type_slowly)
+        thread.start()
+        summary = synthesize(painter, collect(["-"], reader), out, precision="fp32")
+        thread.join()
+    assert (summary.painted, summary.skipped, summary.failed) == (6, 0, 0)
+    assert "painting: 6  " in capsys.readouterr().err
+    paint(painter, layouts, tmp_path / "whole")
+    assert (out / "layouts" / "0003.png").read_bytes() == (tmp_path / "whole" / "0003.png").read_bytes()
+    summary = run_lines(painter, [f"layouts/{n:04}.png".encode() for n in range(6)], out)
+    assert (summary.painted, summary.skipped) == (0, 6)
+
+
+def run_lines(network: Generator, lines: list[bytes], out: Path, **options: object) -> Summary:
+    with piped() as (reader, writer):
+        os.write(writer, b"\n".join(lines))
+        os.close(writer)
+        inputs = collect(["-"], reader)
+        return synthesize(network, inputs, out, **{"precision": "fp32", "quiet": True, **options})  # pyright: ignore
+
+
+def test_lines_that_are_no_layouts(painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path) -> None:
+    good = bytes(layouts / "0000.png")
+    bad = [b"nowhere.png", b"zero\0byte.png", b"/", b".", bytes(layouts), b"n" * 5000, b"\xff\xfe.png"]
+    summary = run_lines(painter, [*bad, good], tmp_path / "out", sheet=True)
+    assert (summary.painted, summary.failed) == (1, len(bad)), summary
+    assert all("\n" not in line for line in summary.failures)
+    assert "nowhere.png: no such file" in summary.failures[0]
+    assert summary.sheet == tmp_path / "out" / "sheet.png"
+    below = (tmp_path / "out" / layouts.relative_to("/") / "0000.png").relative_to(tmp_path / "out")
+    assert set(contents(tmp_path / "out")) == {str(below), "sheet.png", "synthesis.json"}
+
+
+def test_lines_never_lead_out_of_the_folder(
+    painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (layouts.parent / "here").mkdir()
+    monkeypatch.chdir(layouts.parent / "here")
+    before = set(tmp_path.rglob("*"))
+    summary = run_lines(painter, [b"../layouts/0000.png", b"../layouts/../layouts/0001.png"], tmp_path / "out")
+    assert summary.painted == 2
+    assert all(p.is_relative_to(tmp_path / "out") for p in set(tmp_path.rglob("*")) - before)
+
+
+def test_an_endless_line(painter: CascadedRefinementNetwork, tmp_path: Path) -> None:
+    with piped() as (reader, writer):
+
+        def flood() -> None:
+            while True:
+                try:
+                    os.write(writer, b"x" * 4096)
+                except BrokenPipeError:
+                    return os.close(writer)
+
+        thread = threading.Thread(target=flood)
+        thread.start()
+        with pytest.raises(UserError, match="standard input: has a line of more than 65536 bytes"):
+            synthesize(painter, collect(["-"], reader), tmp_path / "out", quiet=True)
+    thread.join()
+
+
+def test_files_and_lines_together_and_overwriting(
+    painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path
+) -> None:
+    for overwrite in (False, True):
+        with piped() as (reader, writer):
+            os.write(writer, bytes(layouts / "0001.png"))
+            os.close(writer)
+            inputs = collect([layouts / "0000.png", "-"], reader)
+            options = {"seed": int(overwrite), "overwrite": overwrite, "quiet": True}
+            assert synthesize(painter, inputs, tmp_path / "out", **options).painted == 2  # pyright: ignore
+
+
+# One bad layout
+
+
+def test_bad_layouts_do_not_lose_the_others(painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path) -> None:
+    wrong = a_layout(0)
+    wrong[7, 9] = 34
+    put(wrong, layouts / "0001.png")
+    whole = (layouts / "0002.png").read_bytes()
+    (layouts / "0002.png").write_bytes(whole[: len(whole) * 2 // 3])
+    (layouts / "0003.png").write_bytes(b"")
+    put(np.zeros((4, 4, 3), np.uint8), layouts / "0004.png")
+    put(np.zeros((4, 4), np.uint8), layouts / "0006.jpg")
+    summary = paint(painter, layouts, tmp_path / "out", sheet=True)
+    assert (summary.painted, summary.failed) == (2, 5)
+    assert set(contents(tmp_path / "out")) == {"0000.png", "0005.png", "sheet.png", "synthesis.json"}
+    expected = [
+        ("0001.png", "class 34 at (row 7, column 9), but there are only classes 0..2"),
+        ("0002.png", "damaged or cut short"),
+        ("0003.png", "is empty"),
+        ("0004.png", "holds colours"),
+        ("0006.jpg", "is a JPEG"),
+    ]
+    for (name, reason), line in zip(expected, summary.failures, strict=True):
+        assert line.startswith(f"{layouts / name}: ") and reason in line and "\n" not in line
+    text = str(summary).splitlines()
+    assert text[0].startswith("painted 2 in ") and text[0].endswith("(fp32), 5 failed:") and len(text) == 6
+    put(a_layout(1), layouts / "0001.png")
+    summary = paint(painter, layouts, tmp_path / "out")
+    assert (summary.painted, summary.skipped, summary.failed) == (1, 2, 4), "the same command mends what can be"
+
+
+def test_what_only_this_painting_suffers(layouts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too little memory, values that are not finite, a name too long, an image too large for its format."""
+    speckle = Speckle(spec=SPEC)
+    for path in sorted(layouts.iterdir())[2:]:
+        path.unlink()
+    put(a_layout(1), layouts / f"{'n' * 245}.png")
+    paint_one = speckle.paint
+    troubles: list[BaseException | None] = [
+        RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        None,
+    ]
+
+    def troubled(*arguments: object) -> Tensor:
+        trouble = troubles.pop(0)
+        if trouble is not None:
+            raise trouble
+        return paint_one(*arguments)  # pyright: ignore
+
+    monkeypatch.setattr(speckle, "paint", troubled)
+    summary = paint(speckle, layouts, tmp_path / "out")
+    assert summary.painted == 0 and summary.failed == 3
+    assert all("too little memory to paint 16 x 32; give a smaller --size" in line for line in summary.failures[:2])
+    assert "cannot be stored as" in summary.failures[2] and "File name too long" in summary.failures[2]
+    monkeypatch.undo()
+    with torch.no_grad():
+        speckle.gain.fill_(float("nan"))
+    summary = paint(speckle, [layouts / "0000.png"], tmp_path / "nan")
+    assert "0000.png: the painting holds values that are not finite" in summary.failures[0]
+    with torch.no_grad():
+        speckle.gain.fill_(1)
+    summary = paint(speckle, [layouts / "0000.png"], tmp_path / "webp", format="webp", size=(2, 17000))
+    assert "cannot be stored as 0000.webp" in summary.failures[0]
+    assert set(contents(tmp_path / "webp")) == {"synthesis.json"}
+
+
+def test_faults_of_the_program_are_not_hidden(
+    painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake in the network, and one in the thread that reads."""
+    with monkeypatch.context() as patch:
+        patch.setattr(synthesis._Studio, "paint", breaking(synthesis._Studio.paint, 1, RuntimeError("shapes")))
+        with pytest.raises(RuntimeError, match="shapes"):
+            paint(painter, layouts, tmp_path / "out")
+
+    def broken(path: Path, spec: SceneSpec) -> Layout:
+        raise ZeroDivisionError(path)
+
+    monkeypatch.setattr(synthesis, "_open_layout", broken)
+    with pytest.raises(ZeroDivisionError, match="0001"):
+        paint(painter, layouts, tmp_path / "out")
+    assert not [t for t in threading.enumerate() if t.name.startswith("photogram")]
+
+
+# Sheets
+
+
+def test_sheets_show_layout_painting_and_photograph(
+    painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path
+) -> None:
+    red = np.full((24, 48, 3), (255, 0, 0), np.uint8)
+    put(red, layouts.parent / "photos" / "0001.png")
+    summary = paint(painter, layouts, tmp_path / "out", sheet=True)
+    assert summary.sheet == tmp_path / "out" / "sheet.png"
+    page = read_photo(summary.sheet)
+    tiles = []
+    for n in range(6):  # margins of 6, a line of 18 for titles and names
+        top = 24 + n * (16 + 18 + 6)
+        tiles.append([page[top : top + 16, left : left + 32] for left in (6, 44, 82)])
+    for n, (layout, painting, photograph) in enumerate(tiles):
+        np.testing.assert_array_equal(layout, np.array([c.color for c in CLASSES], np.uint8)[a_layout(n)])
+        np.testing.assert_array_equal(painting, read_photo(tmp_path / "out" / f"{n:04}.png"))
+        assert (photograph == ((255, 0, 0) if n == 1 else (255, 255, 255))).all()
+    resumed = paint(painter, layouts, tmp_path / "out", sheet=True)
+    assert (resumed.painted, resumed.skipped) == (0, 6)
+    np.testing.assert_array_equal(read_photo(summary.sheet), page)
+
+
+def test_sheets_of_many_and_of_large(painter: CascadedRefinementNetwork, tmp_path: Path) -> None:
+    for n in range(50):
+        put(a_layout(n, (4, 8)), tmp_path / "layouts" / f"{n:04}.png")
+    put(np.zeros((4, 1100), np.uint8), tmp_path / "layouts" / "wide.png")
+    summary = paint(painter, tmp_path / "layouts", tmp_path / "out", size="native", sheet=True)
+    assert summary.sheet is not None
+    assert read_photo(summary.sheet).shape[0] == 18 + 12 + 24 * (4 + 18 + 6), "24 rows"
+    paint(painter, [tmp_path / "layouts" / "wide.png"], tmp_path / "large", size="native", sheet=True)
+    assert read_photo(tmp_path / "large" / "sheet.png").shape[1] == 2 * 512 + 3 * 6, "tiles of 512"
+
+
+def test_sheets_of_damaged_paintings(painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path) -> None:
+    paint(painter, layouts, tmp_path / "out")
+    (tmp_path / "out" / "0002.png").write_bytes(b"damaged")
+    summary = paint(painter, layouts, tmp_path / "out", sheet=True)
+    assert summary.failed == 1 and "0002.png: is no image that can be read; left out" in summary.failures[0]
+    assert summary.sheet is not None
+    assert synthesize(painter, [], tmp_path / "none", sheet=True, quiet=True).sheet is None, "nothing to show"
