@@ -13,7 +13,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -131,14 +131,14 @@ def spread(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
-def report(cases: Sequence[Case], repeats: int, workers: Sequence[int], small: int, large: int) -> str:
-    """A markdown table: medians, lowest and highest, and the ratio of medians to the plain loop."""
-    lines = [
+def report(cases: Sequence[Case], repeats: int, workers: Sequence[int], small: int, large: int) -> Iterator[str]:
+    """Lines of a markdown table: medians, lowest and highest, and the ratio of medians to the plain loop."""
+    yield from (
         f"{repeats} repetitions in turns, batch 1, {os.cpu_count()} cores; median (lowest to highest)",
         "",
         "| files | stored | wanted | way | scenes/s | times the plain loop |",
         "| --- | --- | --- | --- | --- | --- |",
-    ]
+    )
     for case in cases:
         count = small if case.stored[0] < 1000 else large
         ways: dict[str, Callable[[], None]] = {"plain Pillow loop": lambda c=case, n=count: plain_loop(c, n)}
@@ -149,8 +149,7 @@ def report(cases: Sequence[Case], repeats: int, workers: Sequence[int], small: i
         for name, values in speeds.items():
             sizes = " | ".join(f"{h}x{w}" for h, w in (case.stored, case.size))
             ratio = statistics.median(values) / plain
-            lines.append(f"| {case.name} | {sizes} | {name} | {spread(values)} | {ratio:.2f} |")
-    return "\n".join(lines)
+            yield f"| {case.name} | {sizes} | {name} | {spread(values)} | {ratio:.2f} |"
 
 
 def main() -> None:
@@ -164,7 +163,8 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         cases = find_cases(arguments.data, Path(scratch), arguments.small)
-        print(report(cases, arguments.repeats, arguments.workers, arguments.small, arguments.large))
+        for line in report(cases, arguments.repeats, arguments.workers, arguments.small, arguments.large):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

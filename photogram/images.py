@@ -100,8 +100,11 @@ def _metadata_behind_pixels(image: PngImageFile) -> bool:
     while not found and len(head := image.fp.read(8)) == 8:
         length, kind = int.from_bytes(head[:4], "big"), head[4:]
         pixels |= kind == b"IDAT"
-        found = pixels and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
-        image.fp.seek(length + 4, os.SEEK_CUR)
+        here = image.fp.tell()
+        if pixels and kind in (b"tEXt", b"zTXt", b"iTXt"):
+            found = image.fp.read(20).startswith((b"Raw profile type", b"XML:com.adobe.xmp"))  # not a mere date
+        found |= pixels and kind == b"eXIf"
+        image.fp.seek(here + length + 4)
     image.fp.seek(start)
     return found
 

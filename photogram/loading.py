@@ -6,7 +6,10 @@ no sampler state to save, and a training that resumes sees what it would have se
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Generator, Iterator, Sequence
 from functools import lru_cache
 
@@ -70,9 +73,20 @@ def _collate(scenes: Sequence[Scene | UserError]) -> Scene | UserError:
 
 
 def _leave_signals_to_the_loop(worker: int) -> None:
-    """Ctrl-C and job schedulers signal the whole group; the loop wants its readers until it has saved."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """Ctrl-C and job schedulers signal the whole group; the loop wants its readers until it has saved.
+
+    SIGTERM counts from the loop alone, which ends its readers by it where nothing else does.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":  # others do not tell who has sent a signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_as_asked_by, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_as_asked_by(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def load(scenes: Scenes, batches: Batches, workers: int) -> Generator[Scene, None, None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from photogram.generator import Generator, Network
@@ -14,22 +15,32 @@ from photogram.scene import Scene, SceneSpec, draw, to_pixels
 _MARGIN, _LINE = 6, 18
 
 
-def sheet(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[np.ndarray]]]) -> np.ndarray:
-    """Put tiles (uint8 RGB [h, w, 3], of one size within a row) in labelled rows under labelled columns."""
-    font = ImageFont.load_default(size=13)
-    widths = [max(tiles[n].shape[1] for _, tiles in rows) for n in range(len(columns))]
-    heights = [max(tile.shape[0] for tile in tiles) + _LINE + _MARGIN for _, tiles in rows]
-    page = Image.new("RGB", (sum(widths) + _MARGIN * (len(columns) + 1), sum(heights) + _LINE + 2 * _MARGIN), "white")
-    pen = ImageDraw.Draw(page)
-    lefts = [_MARGIN * (n + 1) + sum(widths[:n]) for n in range(len(columns))]
-    for left, title in zip(lefts, columns, strict=True):
-        pen.text((left, _MARGIN // 2), title, fill="black", font=font)
-    top = _LINE + _MARGIN
-    for (label, tiles), height in zip(rows, heights, strict=True):
+def sheet(
+    columns: Sequence[str], rows: Sequence[tuple[str, Sequence[np.ndarray]]], width: int = 1200
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Put tiles (uint8 RGB [h, w, 3]) in labelled rows under labelled columns.
+
+    Args:
+        columns: the titles.
+        rows: a label and a tile for each column.
+        width: where tiles are small, rows stand side by side up to about so many pixels, four or more deep.
+    """
+    tile_width = [max(tiles[n].shape[1] for _, tiles in rows) for n in range(len(columns))]
+    height = max(tile.shape[0] for _, tiles in rows for tile in tiles) + _LINE + _MARGIN
+    group = sum(tile_width) + _MARGIN * len(columns) + 2 * _MARGIN
+    across = max(1, min(width // group, -(-len(rows) // 4)))
+    deep = -(-len(rows) // across)
+    page = Image.new("RGB", (across * group, _LINE + _MARGIN + deep * height), "white")
+    font, pen = ImageFont.load_default(size=13), ImageDraw.Draw(page)
+    lefts = [_MARGIN * (n + 1) + sum(tile_width[:n]) for n in range(len(columns))]
+    for g in range(across):
+        for left, title in zip(lefts, columns, strict=True):
+            pen.text((g * group + left, _MARGIN // 2), title, fill="black", font=font)
+    for place, (label, tiles) in enumerate(rows):
+        x, y = (place // deep) * group, _LINE + _MARGIN + (place % deep) * height
         for left, tile in zip(lefts, tiles, strict=True):
-            page.paste(Image.fromarray(tile), (left, top))
-        pen.text((_MARGIN, top + height - _LINE - _MARGIN), label, fill="#555555", font=font)
-        top += height
+            page.paste(Image.fromarray(tile), (x + left, y))
+        pen.text((x + _MARGIN, y + height - _LINE - _MARGIN), label, fill="#555555", font=font)
     return np.asarray(page)
 
 

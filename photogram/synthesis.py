@@ -245,13 +245,7 @@ class _Studio:
     """One call of `synthesize`: a thread reads ahead, this one paints, another writes."""
 
     def __init__(
-        self,
-        generator: Generator,
-        out: Path,
-        seed: int,
-        size: Size | Literal["native"],
-        options: object,
-        quiet: bool,
+        self, generator: Generator, out: Path, seed: int, size: Size | Literal["native"], options: object, quiet: bool
     ):
         self.generator, self.out, self.seed, self.size = generator, out, seed, size
         self.options, self.quiet = options, quiet

@@ -191,9 +191,7 @@ def run_python(code: str, *arguments: str, **options: Any) -> subprocess.Complet
     """Run a few lines that can import this module, in a process of their own."""
     environment = {**ENVIRONMENT, "PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT}"}
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=240, cwd=ROOT, **options
-    )
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, cwd=ROOT, **options)
 
 
 def start_python(code: str, *arguments: str) -> subprocess.Popen[str]:

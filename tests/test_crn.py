@@ -6,33 +6,22 @@ Our network paints in [-1, 1]; the specification's RGB is 127.5 (z + 1).
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from photogram.errors import UserError
 from photogram.nn.trunks import IMAGENET, Trunk
-from photogram.recipe import Run
-from photogram.recipes import crn
 from photogram.recipes.crn import (
-    CRN,
-    LOSS_WEIGHTS,
-    Calibration,
     CascadedRefinementNetwork,
-    CRNTraining,
     PerceptualLoss,
     RefinementModule,
-    calibrated,
-    hand_over,
     mean_absolute_difference,
 )
-from photogram.scene import Condition, Layout, Scene, SceneClass, SceneSpec, to_pixels
+from photogram.scene import Layout, SceneClass, SceneSpec, to_pixels
 
 WIDTHS = (1024, 1024, 1024, 1024, 1024, 512, 512, 128, 32)
 MODULE_TOTALS = (9_625_600, *(19_062_784,) * 4, 7_172_096, 4_812_800, 760_832, 51_968)
@@ -254,7 +243,12 @@ def test_check_6_output_map():
     z = torch.tensor([-1.0, 0.0, 1.0]).view(1, 3, 1, 1)
     assert to_pixels(z).flatten().tolist() == [0, 128, 255]  # 127.5 rounds up in files
     loss = PerceptualLoss(Blur())
-    for value, levels in ((-1.0, 0.0), (0.0, 127.5), (1.0, 255.0), (3.0, 510.0)):  # the loss sees it unclamped
+    for value, levels in (
+        (-1.0, 0.0),
+        (0.0, 127.5),
+        (1.0, 255.0),
+        (3.0, 510.0),
+    ):  # the loss sees it unclamped
         terms = loss(torch.full((1, 3, 4, 4), value), torch.full((1, 3, 4, 4), -1.0))
         assert float(terms[0]) == pytest.approx(levels)
 
@@ -348,7 +342,10 @@ class Blur(Trunk):
         return [F.avg_pool2d(x, 2), F.avg_pool2d(x, 4)]
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 4e-3)])
+TOLERANCES = [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 4e-3)]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES)
 def test_mean_absolute_difference_equals_the_plain_formula(dtype: torch.dtype, tolerance: float):
     torch.manual_seed(0)
     a, b = (torch.randn(2, 5, 12, 16).to(dtype) for _ in "ab")
@@ -358,7 +355,7 @@ def test_mean_absolute_difference_equals_the_plain_formula(dtype: torch.dtype, t
     assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32) and found.shape == ()
     plain = a.detach().double().requires_grad_()
     expected = (plain - b.double()).abs().mean()
-    assert float(found) == pytest.approx(float(expected), rel=tolerance)
+    assert found.item() == pytest.approx(expected.item(), rel=tolerance)
     (3.5 * found).backward()
     (3.5 * expected).backward()
     assert a.grad is not None and plain.grad is not None and a.grad.dtype == dtype

@@ -20,7 +20,11 @@ from photogram.recipes.crn import CascadedRefinementNetwork
 from photogram.scene import Condition, Layout, SceneClass, SceneSpec
 
 SPEC = SceneSpec(
-    (SceneClass("sky", (70, 130, 180)), SceneClass("road", (128, 64, 128)), SceneClass("void", (0, 0, 0), void=True)),
+    (
+        SceneClass("sky", (70, 130, 180)),
+        SceneClass("road", (128, 64, 128)),
+        SceneClass("void", (0, 0, 0), void=True),
+    ),
     size=(16, 24),
 )
 NO_VOID = replace(SPEC, classes=SPEC.classes[:2])
@@ -163,7 +167,10 @@ def change_config(folder: Path, **changes: object) -> None:
         ({"arguments__widths": []}, r"widths \(\)"),
         ({"arguments__widths": [6, 0, 4]}, r"widths \(6, 0, 4\)"),
         ({"arguments__spec": None}, "spec"),
-        ({"arguments__spec__lens": 50}, r"config\.json: scene spec: fields \['lens'\] are unknown or missing"),
+        (
+            {"arguments__spec__lens": 50},
+            r"config\.json: scene spec: fields \['lens'\] are unknown or missing",
+        ),
         ({"arguments__spec__size": ...}, r"fields \['size'\] are unknown or missing"),
         ({"arguments__widths": [6, 5, 8]}, r"model\.safetensors: .* is .*, but config\.json asks for"),
         ({"arguments__widths": [6, 5]}, r"model\.safetensors: cascade\.2\.\S+ is unknown \(6 such\)"),
@@ -200,7 +207,13 @@ def test_weights_must_have_the_same_names_shapes_and_types(saved: Path):
 
 def test_damaged_and_missing_weights_are_named(saved: Path):
     whole = (saved / WEIGHTS).read_bytes()
-    for damaged in (whole[:-100], whole[:50], b"", b"PK\x03\x04 is no safetensors file", struct.pack("<Q", 1 << 60)):
+    for damaged in (
+        whole[:-100],
+        whole[:50],
+        b"",
+        b"PK\x03\x04 is no safetensors file",
+        struct.pack("<Q", 1 << 60),
+    ):
         (saved / WEIGHTS).write_bytes(damaged)
         with pytest.raises(UserError, match=r"model\.safetensors: is damaged or cut short"):
             load(saved)

@@ -291,6 +291,29 @@ def test_photographs_are_turned_as_exif_asks(tmp_path, orientation, kind, option
     assert image_size(path) == expected.shape[:2]
 
 
+@pytest.mark.parametrize("place", ("before", "behind"))
+@pytest.mark.parametrize("kind", ("eXIf", "tEXt", "iTXt"))
+def test_an_orientation_is_found_wherever_a_png_keeps_it(tmp_path, place, kind):
+    tags = orientation_chunk(6)
+    if kind == "tEXt":  # as ImageMagick keeps it: a length and hexadecimal digits
+        block = b"Exif\0\0" + tags[8:-4]
+        tags = chunk(b"tEXt", b"Raw profile type exif\0\nexif\n%8d\n" % len(block) + block.hex().encode() + b"\n")
+    elif kind == "iTXt":  # as Adobe keeps it
+        tags = chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + b'<x tiff:Orientation="6"></x>')
+    date = chunk(b"tEXt", b"date:create\0today")
+    whole = encoded(photo(24, 40), "PNG")
+    at = 33 if place == "before" else len(whole) - 12  # behind IHDR or before IEND
+    path = put(tmp_path / "a.png", whole[:at] + date + tags + date + whole[at:])
+    np.testing.assert_array_equal(read_photo(path), TURNED[6](photo(24, 40)))
+    assert image_size(path) == (40, 24)
+
+
+def test_a_date_behind_the_pixels_does_not_slow_a_png_down(tmp_path):
+    start = header(4000, 3000) + chunk(b"IDAT", zlib.compress(b"cut short"))
+    data = start + chunk(b"tEXt", b"date:create\0today") + chunk(b"IEND", b"")
+    assert image_size(put(tmp_path / "a.png", data)) == (3000, 4000)  # so the pixels were not decoded
+
+
 @pytest.mark.parametrize("orientation", (0, 9, 200, 65535))
 def test_an_orientation_that_there_is_not_turns_nothing(tmp_path, orientation):
     path = put(tmp_path / "a.jpg", encoded(photo(24, 40), "JPEG", exif=exif(orientation)))

@@ -1,16 +1,22 @@
 """In which order scenes are shown: a function of the seed and of the place alone."""
 
+import gc
+import multiprocessing
 import os
 import signal
+import sys
+import time
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_training import Blocks
+from small_training import Blocks, run_python
 
 from photogram.errors import UserError
 from photogram.loading import Batches, load, scene_at
+
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # more than there are cores
 
 counts, seeds = st.integers(1, 40), st.integers(0, 2**63 - 1)
 
@@ -19,6 +25,7 @@ def shown(count: int, seed: int, batch: int, steps: range, rank: int = 0, proces
     return [key for keys in Batches(count, seed, batch, steps, rank, processes) for key in keys]
 
 
+@settings(max_examples=40, deadline=None)
 @given(counts, seeds, st.integers(0, 50))
 def test_every_epoch_shows_every_scene_once(count, seed, epoch):
     indices = [scene_at(epoch * count + i, count, seed)[0] for i in range(count)]
@@ -32,6 +39,7 @@ def test_epochs_and_seeds_differ():
     assert len({order(seed, epoch) for seed in range(5) for epoch in range(5)}) == 25
 
 
+@settings(max_examples=40, deadline=None)
 @given(counts, seeds, st.lists(st.integers(0, 2000), min_size=2, max_size=8))
 def test_a_place_says_all(count, seed, places):
     """No history: asked in any order, again and again, a place gives the same scene and the same draw."""
@@ -39,6 +47,7 @@ def test_a_place_says_all(count, seed, places):
     assert {place: scene_at(place, count, seed) for place in reversed(places)} == first
 
 
+@settings(max_examples=40, deadline=None)
 @given(counts, seeds)
 def test_draws_differ_from_photograph_to_photograph(count, seed):
     draws = [scene_at(place, count, seed)[1] for place in range(3 * count)]
@@ -50,6 +59,7 @@ def test_draws_are_even():
     assert abs(odd - 2000) < 200
 
 
+@settings(max_examples=40, deadline=None)
 @given(counts, seeds, st.integers(1, 5), st.integers(1, 4), st.integers(0, 9), st.integers(1, 6))
 def test_processes_share_what_one_would_show(count, seed, batch, processes, start, steps):
     """W processes of batch B show in each step what one process of batch W x B shows, each its part."""
@@ -61,6 +71,7 @@ def test_processes_share_what_one_would_show(count, seed, batch, processes, star
         assert [key for part in parts for key in part[step]] == keys
 
 
+@settings(max_examples=40, deadline=None)
 @given(counts, seeds, st.integers(1, 5), st.integers(0, 20))
 def test_going_on_shows_the_rest(count, seed, batch, done):
     assert shown(count, seed, batch, range(done, 20)) == shown(count, seed, batch, range(20))[done * batch :]
@@ -115,15 +126,42 @@ def test_a_bug_in_a_reader_keeps_its_traceback(workers):
     assert not workers or "Traceback" in str(caught.value)
 
 
-def test_closing_ends_the_workers():
-    import multiprocessing
+def readers() -> set[int]:
+    gc.collect()  # a test that failed to read may have left one in its traceback
+    return {child.pid for child in multiprocessing.active_children() if child.pid}
 
+
+def test_closing_ends_the_workers():
+    before = readers()
     scenes = load(Blocks(), Batches(7, 0, 1, range(1000)), 2)
     next(scenes)
-    assert len(multiprocessing.active_children()) == 2
+    assert len(readers() - before) == 2
     scenes.close()
-    assert multiprocessing.active_children() == []
+    assert readers() <= before
 
 
-settings.register_profile("quick", max_examples=40, deadline=None)
-settings.load_profile("quick")
+@pytest.mark.skipif(sys.platform != "linux", reason="others do not tell who has sent a signal")
+def test_signals_to_the_group_do_not_end_the_workers():
+    before = readers()
+    scenes = load(Blocks(), Batches(7, 0, 1, range(50)), 1)
+    next(scenes)
+    (worker,) = readers() - before
+    assert run_python(f"import os; os.kill({worker}, 15); os.kill({worker}, 2)").returncode == 0
+    assert sum(1 for _ in scenes) == 49
+    assert readers() <= before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others do not tell who has sent a signal")
+def test_a_program_that_ends_with_scenes_unread_ends():
+    start = time.monotonic()
+    done = run_python(
+        "from small_training import Blocks\n"
+        "from photogram.loading import Batches, load\n"
+        "scenes = load(Blocks(), Batches(7, 0, 1, range(1000)), 2)\n"
+        "next(scenes)\n"
+        "kept = scenes.gi_frame.f_locals['loader'], scenes\n"
+        "scenes.gi_frame.f_locals['loader'].kept = kept\n"
+        "raise SystemExit(7)\n"
+    )
+    assert done.returncode == 7, done.stderr
+    assert time.monotonic() - start < 120

@@ -345,6 +345,7 @@ def test_all_pixel_values_come_back():
     photo = from_pixels(pixels)
     assert photo.shape == (3, 16, 16) and photo.min() == -1 and photo.max() == 1
     np.testing.assert_array_equal(to_pixels(photo), pixels)
+    assert from_pixels(pixels[..., :1]).shape == (1, 16, 16) and pixels[0, 1, 0] == 1, "its input stays"
     batch = from_pixels(torch.from_numpy(pixels)[None])
     assert batch.shape == (1, 3, 16, 16) and torch.equal(to_pixels(batch)[0], torch.from_numpy(pixels))
 

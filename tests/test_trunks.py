@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -19,7 +17,14 @@ from torch import Tensor
 
 from photogram.errors import UserError
 from photogram.nn import trunks
-from photogram.nn.trunks import IMAGENET, MATCONVNET, VGG, SqueezeNet, Trunk, find_vgg19, load_trunk, weights_folder
+from photogram.nn.trunks import (
+    IMAGENET,
+    MATCONVNET,
+    VGG,
+    SqueezeNet,
+    Trunk,
+    load_trunk,
+)
 
 SHARED = Path(os.environ.get("PHOTOGRAM_SHARED", Path(__file__).parents[2] / "shared"))
 HED = SHARED / "weights" / "vgg16-hed-features.safetensors"
@@ -188,8 +193,8 @@ def test_squeezenet_equals_an_independent_forward_on_its_real_weights(size: tupl
 
 def test_squeezenet_gives_known_values():
     """Those of the day on which the embedded file was seen to know a cat and to equal the forward above."""
-    means = torch.stack([f.mean() for f in load_trunk("squeezenet")(photograph(64, 96))])
-    torch.testing.assert_close(means, torch.tensor([36.00781, 62.12192, 36.52916, 17.26976, 2.22714]), rtol=1e-3, atol=0)
+    means = [f.mean().item() for f in load_trunk("squeezenet")(photograph(64, 96))]
+    assert means == pytest.approx([36.00781, 62.12192, 36.52916, 17.26976, 2.22714], rel=1e-3)
 
 
 def test_the_embedded_weights_know_a_cat_when_they_see_one():
@@ -234,7 +239,10 @@ def test_real_vgg16_weights_from_a_file():
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_files_of_torchvisions_keys_are_told_apart_by_depth(narrow: None, tmp_path: Path, depth: int, suffix: str):
     weights, path = random_weights(vgg_shapes(depth, NARROW)), tmp_path / f"mine{suffix}"
-    beyond = {"classifier.0.weight": torch.ones(2, 2), "features.34.bias": torch.ones(6)}  # what is not needed
+    beyond = {
+        "classifier.0.weight": torch.ones(2, 2),
+        "features.34.bias": torch.ones(6),
+    }  # what is not needed
     write(weights | beyond, path)
     network = load_trunk(str(path))
     assert network.name == "mine"
@@ -257,7 +265,7 @@ def test_half_precision_is_widened(narrow: None, tmp_path: Path):
 
 def test_names_and_missing_files_are_refused_with_the_ways_out(tmp_path: Path):
     for name in ("vgg11", "features.bin", str(tmp_path)):
-        with pytest.raises(UserError, match=r"is neither vgg19 nor squeezenet nor a \.safetensors, \.pth or \.mat file"):
+        with pytest.raises(UserError, match="is neither vgg19 nor squeezenet nor a "):
             load_trunk(name)
     with pytest.raises(UserError, match=r"none\.pth: no such file; --perceptual squeezenet needs none"):
         load_trunk(str(tmp_path / "none.pth"))
@@ -324,13 +332,22 @@ def matconvnet(weights: Weights, path: Path, turned: bool) -> None:
         cell = np.empty((1, 2), dtype=object)
         cell[0, 0] = weights[f"features.{index}.weight"].permute(2, 3, 1, 0).numpy()
         cell[0, 1] = weights[f"features.{index}.bias"].numpy().reshape(-1, 1)
-        conv = {"name": f"conv{n}", "type": "conv", "weights": cell, "pad": np.ones((1, 4)), "stride": [1.0, 1.0]}
+        conv = {
+            "name": f"conv{n}",
+            "type": "conv",
+            "weights": cell,
+            "pad": np.ones((1, 4)),
+            "stride": [1.0, 1.0],
+        }
         layers += [conv, {"name": f"relu{n}", "type": "relu", "leak": 0.0}]
         if index + 2 not in indices:
             layers.append({"name": f"pool{n}", "type": "pool", "method": "max", "pool": [2.0, 2.0]})
     fc = np.empty((1, 2), dtype=object)
     fc[0, 0], fc[0, 1] = np.ones((7, 7, 6, 3), np.float32), np.ones((3, 1), np.float32)
-    layers += [{"name": "fc6", "type": "conv", "weights": fc}, {"name": "prob", "type": "softmax", "precious": empty}]
+    layers += [
+        {"name": "fc6", "type": "conv", "weights": fc},
+        {"name": "prob", "type": "softmax", "precious": empty},
+    ]
     cells = np.empty((1, len(layers)), dtype=object)
     for n, layer in enumerate(layers):
         cells[0, n] = dict(reversed(layer.items())) if turned else layer
@@ -359,81 +376,3 @@ def test_a_mat_that_is_damaged_or_something_else_is_refused(tmp_path: Path):
         io.savemat(path, variables)
         with pytest.raises(UserError, match=r"vgg\.mat: is damaged or no MatConvNet network"):
             load_trunk(str(path))
-
-
-# Torchvision's published VGG-19, by its hash.
-
-
-@pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    """The weights folder and torch's own cache, both empty, and no network."""
-
-    def offline(*_: object, **__: object) -> None:
-        raise URLError("no route to host")
-
-    monkeypatch.setenv("PHOTOGRAM_WEIGHTS", str(tmp_path / "weights"))
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    cache = tmp_path / "torch" / "hub" / "checkpoints"
-    cache.mkdir(parents=True)
-    return tmp_path / "weights", cache
-
-
-def published(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Weights:
-    """A narrow VGG-19 in the published file's place, and its hash for the published one."""
-    weights = random_weights(vgg_shapes(19, NARROW))
-    folder.mkdir(exist_ok=True)
-    torch.save(weights, folder / trunks.VGG19_FILE)
-    digest = hashlib.sha256((folder / trunks.VGG19_FILE).read_bytes()).hexdigest()
-    monkeypatch.setattr(trunks, "VGG19_HASH", digest[:8])
-    return weights
-
-
-@pytest.mark.parametrize("place", [0, 1])
-def test_vgg19_is_found_in_the_weights_folder_or_torchs_cache(
-    narrow: None, places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, place: int
-):
-    weights = published(places[place], monkeypatch)
-    network = load_trunk("vgg19")
-    assert find_vgg19().parent == places[place] and network.name == "vgg19"
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in network.state_dict().items())
-    assert torch.equal(network.mean.flatten(), torch.tensor(IMAGENET[0]))
-
-
-@pytest.mark.parametrize("place", [0, 1])
-def test_vgg19_of_another_hash_is_refused(places: tuple[Path, Path], place: int):
-    places[place].mkdir(exist_ok=True)
-    (places[place] / "vgg19-dcbb9e9d.pth").write_bytes(b"something else")
-    found = hashlib.sha256(b"something else").hexdigest()[:8]
-    with pytest.raises(UserError, match=rf"vgg19-dcbb9e9d\.pth: has hash {found}, not dcbb9e9d; damaged, remove it"):
-        load_trunk("vgg19")
-
-
-def test_vgg19_without_a_network_ends_in_one_line_with_the_ways_out(places: tuple[Path, Path]):
-    with pytest.raises(UserError) as error:
-        load_trunk("vgg19")
-    message = str(error.value)
-    assert "\n" not in message and "no route to host" in message and str(places[0]) in message
-    for way_out in ("vgg19-dcbb9e9d.pth", "PHOTOGRAM_WEIGHTS", "--perceptual squeezenet", "--perceptual FILE"):
-        assert way_out in message
-
-
-def test_vgg19_is_downloaded_into_the_weights_folder_with_its_hash_checked(
-    narrow: None, places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
-    asked: list[tuple[str, str, str]] = []
-    published(tmp_path / "server", monkeypatch)
-
-    def download(url: str, target: str, hash_prefix: str) -> None:
-        asked.append((url, target, hash_prefix))
-        Path(target).write_bytes((tmp_path / "server" / trunks.VGG19_FILE).read_bytes())
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    assert load_trunk("vgg19").name == "vgg19" and load_trunk("vgg19").name == "vgg19"
-    url = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
-    assert asked == [(url, str(places[0] / "vgg19-dcbb9e9d.pth"), trunks.VGG19_HASH)]  # once
-
-
-def test_the_weights_folder_is_in_the_cache_where_none_is_named(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv("PHOTOGRAM_WEIGHTS", raising=False)
-    assert weights_folder() == Path.home() / ".cache" / "photogram" / "weights"

@@ -18,7 +18,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from photogram.errors import UserError
-from photogram.generator import Generator
+from photogram.generator import Generator, Network
 from photogram.nn.trunks import Trunk, load_trunk
 from photogram.recipe import Run
 from photogram.scene import Condition, Layout, Scene, SceneSpec, one_hot
@@ -191,12 +191,14 @@ class Calibration:
             raise UserError(
                 f"loss_weights has {len(known)} values, but {loss.trunk.name} has {len(loss.names)}: {names}"
             )
-        self.first = range(0 if known else recipe.calibrate_first)
-        # From the first step that begins in the epoch to the first that begins after it: one step at least.
-        last = recipe.calibrate_epoch
-        start, stop = (-(-epoch * photographs // shown) * shown for epoch in (last - 1, last))
-        self.epoch = range(start, max(stop, start + 1)) if recipe.calibrate_epoch else range(0)
-        self.current: Tensor = torch.tensor(known or (1.0,) * len(loss.names))
+        self.epoch, first = range(0), 0 if known else recipe.calibrate_first
+        if recipe.calibrate_epoch:  # from the first step that begins in it to the first that begins after it
+            last = recipe.calibrate_epoch
+            start, stop = (-(-epoch * photographs // shown) * shown for epoch in (last - 1, last))
+            self.epoch = range(start, max(stop, start + 1))  # one step at least
+            first = min(first, self.epoch.start or self.epoch.stop)  # the epoch has the last word
+        self.first = range(first)
+        self.current: Tensor = torch.tensor(known or (1.0,) * len(loss.names), dtype=torch.float32)
         self.sums: Tensor = torch.zeros(len(loss.names), dtype=torch.float64)
         self.summed: int = 0
 
@@ -221,7 +223,7 @@ class Calibration:
 class CRN:
     """Cascaded Refinement Networks (Chen and Koltun 2017): one feed-forward pass from layout to photograph."""
 
-    networks: ClassVar[tuple[type[Generator], ...]] = (CascadedRefinementNetwork,)
+    networks: ClassVar[tuple[type[Network], ...]] = (CascadedRefinementNetwork,)
 
     widths: tuple[int, ...] = (1024, 1024, 1024, 1024, 1024, 512, 512)
     """Features of each refinement module, d_i, from coarse to fine. Their number N and the size give the start size,
@@ -288,7 +290,7 @@ class CRNTraining:
             "calibration": self.calibration.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, dict[str, object]]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.published_generator.load_state_dict(state["generator"])
         self.adam.load_state_dict(state["adam"])
         self.calibration.load_state_dict(state["calibration"])

@@ -1,0 +1,377 @@
+"""How the cascade learns: the checks of the specification on training, calibration, robustness and the hand-over."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from test_crn import Blur, cascade, random_layout, randomise_norms, spec_of
+from torch import Tensor, nn
+
+from photogram.errors import UserError
+from photogram.nn.trunks import load_trunk
+from photogram.recipe import Run
+from photogram.recipes import crn
+from photogram.recipes.crn import (
+    CRN,
+    LOSS_WEIGHTS,
+    Calibration,
+    CascadedRefinementNetwork,
+    CRNTraining,
+    PerceptualLoss,
+    calibrated,
+    hand_over,
+)
+from photogram.scene import Condition, Layout, Scene, SceneSpec
+
+RECIPE = CRN(widths=(6, 5, 4), perceptual="blur")
+
+
+@pytest.fixture
+def blur(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A feature network that costs nothing, and for which no weights are known."""
+    monkeypatch.setattr(crn, "load_trunk", lambda perceptual: Blur())
+
+
+def run_of(spec: SceneSpec, photographs: int = 10, batch_size: int = 1, start_from: Path | None = None) -> Run:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return Run(Accelerator(cpu=True), spec, photographs, batch_size, 0, start_from)
+
+
+def start(recipe: CRN = RECIPE, seed: int = 0, **changes: object) -> CRNTraining:
+    torch.manual_seed(seed)
+    return recipe.start(replace(run_of(spec_of(4)), **changes))  # type: ignore[arg-type]
+
+
+def scene(number: int, n: int = 1, size: tuple[int, int] = (8, 16)) -> Scene:
+    layout = random_layout(size, n=n)
+    layout = Layout((layout.classes + number) % 4)
+    noise = torch.Generator().manual_seed(number)
+    palette = torch.rand(4, 3, generator=noise) * 2 - 1
+    photo = palette[layout.classes.long()].permute(0, 3, 1, 2) + 0.1 * torch.randn(n, 3, *size, generator=noise)
+    return Scene(Condition(layout), photo.clamp(-1, 1))
+
+
+# Check 12: the weights of the terms.
+
+
+def test_check_12_constants_by_feature_network(blur: None):
+    divisors = (1, 2.6, 4.8, 3.7, 5.6, 1.5 / 10)  # of section 3.3, one image at 512p and 1024p
+    assert LOSS_WEIGHTS["vgg19-matconvnet"] == pytest.approx([1 / d for d in divisors])
+    assert LOSS_WEIGHTS["vgg19-matconvnet"][5] == pytest.approx(6.6667, abs=5e-5)
+    known = Calibration(CRN(perceptual="squeezenet"), PerceptualLoss(load_trunk("squeezenet")), 10, 1)
+    assert known.current.tolist() == pytest.approx(LOSS_WEIGHTS["squeezenet"]) and len(known.first) == 0
+    given = start(replace(RECIPE, loss_weights=(1, 0.5, 0.25))).calibration
+    assert given.current.tolist() == [1, 0.5, 0.25] and len(given.first) == 0
+    assert "vgg19" not in LOSS_WEIGHTS  # torchvision's is another training run, with other magnitudes
+    assert all(len(weights) == 6 and weights[0] == 1 for weights in LOSS_WEIGHTS.values())
+
+
+def test_check_12_calibration_on_a_toy_loader_returns_m0_over_ml(blur: None):
+    training, seen = start(), []
+    for step in range(6):
+        losses = training.step(scene(step), step)
+        seen.append(torch.stack([losses[name].detach() for name in ("image", "half", "quarter")]).double())
+        m = torch.stack(seen).mean(0)
+        assert training.calibration.current.tolist() == pytest.approx((m[0] / m).tolist(), rel=1e-6)
+        weighted = float((training.calibration.current * seen[-1]).sum())
+        assert losses["loss"].item() == pytest.approx(weighted, rel=1e-5)
+    assert calibrated([8.0, 4.0, 80.0]) == (1.0, 2.0, 0.1)
+
+
+@pytest.mark.parametrize("means", [[1.0, 0.0], [1.0, float("nan")], [float("inf"), 1.0], [1.0, -1.0]])
+def test_terms_that_nothing_can_balance_are_refused(means: list[float]):
+    with pytest.raises(ValueError, match="all must be positive"):
+        calibrated(means)
+
+
+def test_the_number_of_weights_must_be_the_number_of_terms(blur: None):
+    with pytest.raises(UserError, match="loss_weights has 2 values, but blur has 3: image, half, quarter"):
+        start(replace(RECIPE, loss_weights=(1, 2)))
+
+
+def calibration(photographs: int = 10, shown: int = 1, **changes: object) -> Calibration:
+    return Calibration(replace(RECIPE, **changes), PerceptualLoss(Blur()), photographs, shown)  # type: ignore[arg-type]
+
+
+def terms_at(seen: int) -> Tensor:
+    """Terms whose ratios differ from step to step."""
+    return torch.tensor([10.0 + seen, 1.0 + seen % 3, 100.0 / (1 + seen)])
+
+
+def weights_of(means: list[Tensor]) -> list[float]:
+    m = torch.stack(means).double().mean(0)
+    return (m[0] / m).tolist()
+
+
+def test_the_first_photographs_calibrate_and_then_nothing_moves():
+    c = calibration(calibrate_first=4)
+    for seen in range(12):
+        found = c.weights(terms_at(seen), seen).tolist()
+        assert found == pytest.approx(weights_of([terms_at(s) for s in range(min(seen + 1, 4))]))
+
+
+def test_without_calibration_the_weights_stay_at_one():
+    c = calibration(calibrate_first=0)
+    assert all(c.weights(terms_at(seen), seen).tolist() == [1, 1, 1] for seen in range(30))
+
+
+@pytest.mark.parametrize(
+    ("photographs", "shown", "epoch"),
+    [(10, 1, 2), (10, 4, 2), (10, 4, 1), (10, 5, 3), (7, 3, 2), (3, 8, 2), (4, 4, 5), (1, 1, 3)],
+)
+@pytest.mark.parametrize("known", [False, True])
+def test_one_epoch_rescales_once_whatever_the_batch(photographs: int, shown: int, epoch: int, known: bool):
+    weights = (1.0, 2.0, 3.0) if known else ()
+    c = calibration(photographs, shown, calibrate_first=6, calibrate_epoch=epoch, loss_weights=weights)
+    steps = range(0, (epoch + 2) * max(photographs, shown), shown)
+    inside = [s for s in steps if (epoch - 1) * photographs <= s < epoch * photographs]
+    if not inside:  # a step shows more than the epoch has: the next one stands for it
+        inside = [next(s for s in steps if s >= (epoch - 1) * photographs)]
+    until = inside[0] if inside[0] else inside[-1] + 1  # the epoch has the last word
+    first = [] if known else [s for s in steps if s < min(6, until)]
+    before = list(weights) or [1.0, 1.0, 1.0]
+    for seen in steps:
+        found = c.weights(terms_at(seen), seen).tolist()
+        if seen > inside[-1]:
+            expected = weights_of([terms_at(s) for s in inside])
+        elif seen >= inside[0] and seen not in first:
+            expected = before
+        else:
+            expected = weights_of([terms_at(s) for s in first if s <= seen]) if first else before
+        assert found == pytest.approx(expected), f"after {seen} photographs"
+        before = found
+
+
+@pytest.mark.parametrize("stop", [2, 4, 13, 20, 31])
+def test_a_calibration_goes_on_identically_from_its_state(stop: int):
+    def weights(seen_range: range, c: Calibration) -> list[list[float]]:
+        return [c.weights(terms_at(s), s).tolist() for s in seen_range]
+
+    new = {"calibrate_first": 5, "calibrate_epoch": 3}  # epoch 3 begins at photograph 20
+    whole = weights(range(40), calibration(**new))
+    c = calibration(**new)
+    begun = weights(range(stop), c)
+    resumed = calibration(**new)
+    resumed.load_state_dict(through_a_file(c.state_dict()))
+    assert begun + weights(range(stop, 40), resumed) == whole
+
+
+def through_a_file(state: dict[str, object]) -> dict[str, object]:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+# Checks 15 and 18: learning.
+
+
+def test_check_15_every_parameter_gets_a_finite_gradient_and_the_features_none():
+    network, trunk = cascade(), load_trunk("squeezenet")
+    one = scene(0, size=(16, 32))
+    assert one.condition.layout is not None and one.photo is not None
+    terms = PerceptualLoss(trunk)(network(one.condition.layout), one.photo)
+    (torch.tensor(LOSS_WEIGHTS["squeezenet"]) * terms).sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().max() > 0, name
+    assert all(p.grad is None for p in trunk.parameters())
+
+
+def test_check_15_each_term_alone_reaches_every_parameter():
+    one, loss = scene(0, size=(16, 32)), PerceptualLoss(load_trunk("squeezenet"))
+    assert one.condition.layout is not None and one.photo is not None
+    for term in range(6):
+        network = cascade()
+        loss(network(one.condition.layout), one.photo)[term].backward()
+        assert all(p.grad is not None and p.grad.abs().max() > 0 for p in network.parameters()), loss.names[term]
+
+
+def test_check_18_one_pair_is_learnt_by_heart(blur: None):
+    """The small preset of five modules, its start of 4 x 8, Adam at 1e-4, the image term alone."""
+    torch.manual_seed(0)
+    run = run_of(spec_of(20, (64, 128)))
+    training = CRN(widths=(64, 64, 64, 64, 32), loss_weights=(1, 0, 0)).start(run)
+    one = scene(3, size=(64, 128))
+    first = training.step(one, 0)["image"].item()
+    for step in range(1, 300):
+        losses = training.step(one, step)
+        if losses["image"].item() < first / 5:
+            break
+    assert losses["loss"].item() == pytest.approx(losses["image"].item())
+    assert losses["image"].item() < first / 5
+
+
+def test_all_terms_fall_with_real_features():
+    torch.manual_seed(0)
+    training = CRN(widths=(16, 16, 16), perceptual="squeezenet", learning_rate=3e-3).start(run_of(spec_of(4)))
+    before = {k: v.item() for k, v in training.step(scene(1, size=(16, 32)), 0).items()}
+    for step in range(1, 30):
+        after = training.step(scene(1, size=(16, 32)), step)
+    assert list(after) == ["loss", "image", "conv1", "fire3", "fire5", "fire7", "fire9"]
+    assert all(after[name].item() < 0.9 * value for name, value in before.items())
+
+
+def losses_of(training: CRNTraining, steps: range) -> list[dict[str, float]]:
+    return [{k: v.item() for k, v in training.step(scene(s), s).items()} for s in steps]
+
+
+def test_check_19_repeated_training_is_identical_and_other_seeds_are_others(blur: None):
+    first, second, other = (start(seed=seed) for seed in (4, 4, 5))
+    losses = losses_of(first, range(5))
+    assert losses == losses_of(second, range(5)) != losses_of(other, range(5))
+    weights = [list(t.published()["generator"].parameters()) for t in (first, second)]
+    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+
+
+def test_a_training_goes_on_identically_from_its_state(blur: None):
+    recipe = replace(RECIPE, calibrate_first=4, calibrate_epoch=2, learning_rate=1e-3)
+    whole = start(recipe)
+    losses = losses_of(whole, range(24))
+    begun = start(recipe)
+    assert losses_of(begun, range(13)) == losses[:13]
+    resumed = start(recipe, seed=99)
+    resumed.load_state_dict(through_a_file(begun.state_dict()))  # type: ignore[arg-type]
+    assert losses_of(resumed, range(13, 24)) == losses[13:]
+    weights = [list(t.published()["generator"].parameters()) for t in (whole, resumed)]
+    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+
+
+def test_data_without_layouts_or_with_images_is_refused(blur: None):
+    for spec in (SceneSpec(size=(8, 16)), replace(spec_of(4), image_channels=1)):
+        with pytest.raises(UserError, match="crn paints from layouts alone"):
+            RECIPE.start(run_of(spec))
+
+
+# Checks 19 to 21: invariance and robustness.
+
+
+def test_check_19_a_batch_of_two_equals_two_of_one():
+    network, layout = cascade(), random_layout((16, 32), n=2)
+    randomise_norms(network)
+    with torch.no_grad():
+        both = network(layout)
+        single = torch.cat([network(Layout(layout.classes[i : i + 1])) for i in range(2)])
+    assert (both - single).abs().max() < 1e-5 * both.abs().max()
+    assert not torch.allclose(both[0], both[1], atol=1e-2)
+
+
+def test_check_19_gradients_of_a_batch_are_the_mean_of_those_of_its_scenes(blur: None):
+    network, two = cascade().double(), scene(2, n=2)
+    loss = PerceptualLoss(Blur())
+    assert two.condition.layout is not None and two.photo is not None
+    classes, photo = two.condition.layout.classes, two.photo
+
+    def gradients(part: slice) -> list[Tensor]:
+        terms = loss(network(Layout(classes[part])), photo[part])
+        return list(torch.autograd.grad(terms.sum(), list(network.parameters())))
+
+    both, first, second = (gradients(s) for s in (slice(0, 2), slice(0, 1), slice(1, 2)))
+    for a, b, c in zip(both, first, second, strict=True):
+        torch.testing.assert_close(a, (b + c) / 2, rtol=1e-4, atol=1e-4 * float(a.abs().max()))
+
+
+def test_check_20_one_pixel_in_a_corner_changes_the_opposite_one():
+    network, layout = cascade(), random_layout((32, 64))
+    changed = layout.classes.clone()
+    changed[0, -1, -1] = (changed[0, -1, -1] + 1) % 4
+    with torch.no_grad():
+        difference = (network(layout) - network(Layout(changed)))[0].abs()
+    assert difference[:, 0, 0].max() > 1e-5  # so that tiles would not fit together
+    assert difference[:, -1, -1].max() > difference[:, 0, 0].max()
+
+
+def test_check_21_bfloat16_convolutions_stay_within_two_grey_levels(record_property):
+    network, layout = cascade(widths=(32, 32, 32, 16, 8)), random_layout((64, 128))
+    randomise_norms(network)
+    with torch.no_grad():
+        exact = network(layout)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = network(layout)
+    levels = float(127.5 * (exact - rounded.float()).abs().mean())
+    record_property("mean absolute difference in grey levels", levels)
+    assert 0 < levels < 2  # more is to be flagged
+    assert 127.5 * exact.std() > 20  # of a picture that has contrast
+
+
+def test_constant_and_all_void_layouts_paint_finite_photographs():
+    network = cascade()
+    for value in range(4):
+        assert network.sample(Layout(torch.full((1, 16, 32), value, dtype=torch.uint8))).isfinite().all()
+
+
+# Check 17 in its single-image form: the hand-over.
+
+
+def features_of(network: CascadedRefinementNetwork, depth: int, layout: Layout) -> Tensor:
+    """F of the module of that number, while the whole network paints."""
+    seen: list[Tensor] = []
+    hook = network.cascade[depth].register_forward_hook(lambda _, inputs, output: seen.append(output.detach()))
+    network(layout)
+    hook.remove()
+    return seen[0]
+
+
+def assert_equal(ours: nn.Module, theirs: nn.Module) -> None:
+    pairs = zip(ours.named_parameters(), theirs.named_parameters(), strict=True)
+    assert all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
+
+
+def test_check_17_a_longer_cascade_takes_all_but_the_projection(tmp_path: Path):
+    shorter = cascade(widths=(6, 5))
+    longer, fresh = cascade(seed=1), cascade(seed=1)
+    randomise_norms(shorter)
+    shorter.save_pretrained(tmp_path)
+    hand_over(tmp_path, longer)
+    assert_equal(longer.cascade[:2], shorter.cascade)
+    assert_equal(longer.cascade[2:], fresh.cascade[2:])
+    assert_equal(longer.to_rgb, fresh.to_rgb)
+    # The same F where both have a module: the layout of the longer, at half its size, is what the shorter was given.
+    coarse = random_layout((8, 16))
+    fine = Layout(coarse.classes.repeat_interleave(2, 1).repeat_interleave(2, 2))
+    for depth in range(2):
+        assert torch.equal(features_of(longer, depth, fine), features_of(shorter, depth, coarse))
+
+
+def test_a_longer_cascade_of_the_same_last_width_takes_no_projection_either(tmp_path: Path):
+    cascade(widths=(6, 4)).save_pretrained(tmp_path)
+    longer, fresh = cascade(widths=(6, 4, 4), seed=1), cascade(widths=(6, 4, 4), seed=1)
+    hand_over(tmp_path, longer)
+    assert_equal(longer.to_rgb, fresh.to_rgb)
+
+
+def test_equal_widths_take_everything(tmp_path: Path, blur: None):
+    source = cascade(seed=1)
+    randomise_norms(source)
+    source.save_pretrained(tmp_path)
+    training = start(start_from=tmp_path)
+    assert_equal(training.published()["generator"], source)
+    training.step(scene(0), 0)
+    changed = zip(training.published()["generator"].parameters(), source.parameters(), strict=True)
+    assert not any(torch.equal(a, b) for a, b in changed)
+    assert_equal(CascadedRefinementNetwork.from_pretrained(tmp_path), source)  # the source is as it was
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path, blur: None):
+    cascade(widths=(6, 5)).save_pretrained(tmp_path)
+    for widths in ((6,), (6, 4, 4), (5, 5)):
+        with pytest.raises(UserError, match=r"has widths \(6, 5\); \(.*\) must begin with them"):
+            hand_over(tmp_path, cascade(widths=widths))
+    for spec in (spec_of(3), spec_of(4, names="other")):
+        with pytest.raises(UserError, match="was trained on the classes"):
+            hand_over(tmp_path, CascadedRefinementNetwork(spec=spec, widths=(6, 5, 4)))
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        start(start_from=tmp_path / "nowhere")
+
+
+def test_no_warning_is_left_in_a_step(blur: None):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        start().step(scene(0, n=2), 0)

@@ -1,0 +1,363 @@
+"""What every recipe of photogram must do, whatever it is: conformance tests over the union.
+
+`SMALL` says how to try a recipe in seconds. A recipe that is missing there fails.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from small_training import Blocks, Colors, digest, outcome, run_python
+
+from photogram.cli import RECIPES
+from photogram.data.toy import Toy
+from photogram.errors import UserError
+from photogram.generator import Generator
+from photogram.recipe import Recipe, Scenes, Training
+from photogram.recipes import CRN, load, members
+from photogram.scene import Condition, Layout, Scene, SceneClass, SceneSpec, Size
+from photogram.training import Plan, train
+
+
+@dataclass(frozen=True)
+class Small:
+    """How to try a recipe.
+
+    Args:
+        recipe: settings that learn the toy scenes in seconds.
+        size: height and width to try it at.
+        steps: so many learn.
+        batch_size: photographs a step.
+        falls: the loss that must fall, and to which share of what it was in the beginning.
+        parameters: of its networks with the paper's settings, by name, for a published count.
+        paper: the scenes for which the paper counts.
+        sums_over_processes: whether two processes learn what one with twice the batch does.
+    """
+
+    recipe: Any
+    size: Size
+    steps: int
+    batch_size: int
+    falls: tuple[str, float]
+    parameters: dict[str, int]
+    paper: SceneSpec
+    sums_over_processes: bool
+
+
+CITYSCAPES = SceneSpec(tuple(SceneClass(f"class {n}", (n, n, n)) for n in range(20)), (256, 512))
+
+SMALL: dict[str, Small] = {
+    "CRN": Small(
+        recipe=CRN(widths=(16, 16, 16), perceptual="squeezenet", learning_rate=1e-2, calibrate_first=8),
+        size=(16, 24),
+        steps=60,
+        batch_size=2,
+        falls=("loss", 0.8),
+        parameters={"generator": 97_863_171},
+        paper=CITYSCAPES,
+        sums_over_processes=True,
+    ),
+}
+
+RECIPES_UNDER_TEST = pytest.mark.parametrize("recipe_type", members(), ids=lambda r: r.__name__)
+
+
+def small(recipe_type: type[Any]) -> Small:
+    if recipe_type.__name__ not in SMALL:
+        pytest.fail(f"{recipe_type.__name__} is in the union of recipes, but not in SMALL of tests/test_recipes.py")
+    return SMALL[recipe_type.__name__]
+
+
+def toys(case: Small, split: str = "train", count: int = 40) -> Toy:
+    return Toy(split, size=case.size, count=count, flip=split == "train")
+
+
+def plan(case: Small, steps: int, precision: Any = "fp32", **more: Any) -> Plan:
+    settings = {"batch_size": case.batch_size, "save_every": 1000, "workers": 0, "quiet": True, **more}
+    return Plan(steps=steps, precision=precision, **settings)
+
+
+def losses(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+@dataclass(frozen=True)
+class Trained:
+    case: Small
+    out: Path
+    generator: Any
+
+
+@pytest.fixture(scope="module", params=members(), ids=lambda r: r.__name__)
+def trained(request, tmp_path_factory) -> Trained:
+    case = small(request.param)
+    out = tmp_path_factory.mktemp("trained") / "run"
+    train(case.recipe, toys(case), out, plan(case, case.steps), toys(case, "val", 3))
+    return Trained(case, out, load(out))
+
+
+def layout_of(scene: Scene) -> Layout:
+    assert scene.condition.layout is not None
+    return scene.condition.layout
+
+
+# --- what a recipe is ------------------------------------------------------------------------------------------------
+
+
+def test_every_recipe_is_tried():
+    names = {recipe.__name__ for recipe in members()}
+    assert names == set(SMALL), "the union of recipes and SMALL differ"
+    assert {name.lower() for name in names} == set(RECIPES), "the union of recipes and the command line differ"
+
+
+@RECIPES_UNDER_TEST
+def test_a_recipe_is_flat_and_survives_json(recipe_type):
+    small(recipe_type)
+    for recipe in (recipe_type(), SMALL[recipe_type.__name__].recipe):
+        assert isinstance(recipe, Recipe)
+        values = json.loads(json.dumps({f.name: getattr(recipe, f.name) for f in fields(recipe)}))
+        again = recipe_type(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        assert again == recipe and hash(again) == hash(recipe)
+        assert replace(recipe) == recipe
+        for f in fields(recipe):
+            value = getattr(recipe, f.name)
+            flat = value if isinstance(value, tuple) else (value,)
+            assert all(type(v) in (int, float, bool, str) for v in flat), f.name
+            changed = not value if isinstance(value, bool) else value + value[:1] if value else value
+            if not isinstance(value, bool | str | tuple):
+                changed = value + 1
+            if changed != value:
+                assert replace(recipe, **{f.name: changed}) != recipe
+    with pytest.raises(AttributeError):
+        setattr(recipe_type(), fields(recipe_type)[0].name, None)
+
+
+@RECIPES_UNDER_TEST
+def test_every_field_says_what_it_is(recipe_type):
+    """The docstring under each field becomes its help on the command line."""
+    import inspect
+
+    source = inspect.getsource(recipe_type)
+    for f in fields(recipe_type):
+        after = source.split(f"\n    {f.name}: ", 1)[1].split("\n", 1)[1]
+        assert after.lstrip().startswith('"""'), f"{f.name} has no docstring"
+
+
+@RECIPES_UNDER_TEST
+def test_parameters_are_the_papers(recipe_type):
+    case = small(recipe_type)
+    with torch.device("meta"):
+        arguments = {f.name: getattr(recipe_type(), f.name) for f in fields(recipe_type)}
+        built = {}
+        for name, network in zip(case.parameters, recipe_type.networks, strict=True):
+            import inspect
+
+            wanted = [p for p in inspect.signature(network.__init__).parameters if p not in ("self", "spec")]
+            built[name] = network(spec=case.paper, **{p: arguments[p] for p in wanted})
+    assert {name: sum(p.numel() for p in network.parameters()) for name, network in built.items()} == case.parameters
+
+
+# --- learning --------------------------------------------------------------------------------------------------------
+
+
+def test_it_learns_the_toy_scenes(trained):
+    name, share = trained.case.falls
+    values = [line[name] for line in losses(trained.out)]
+    assert all(math.isfinite(v) for line in losses(trained.out) for v in line.values())
+    tenth = len(values) // 10
+    first, last = (sum(part) / len(part) for part in (values[tenth : 2 * tenth], values[-tenth:]))
+    assert last < share * first, f"{name} went from {first:.4g} to {last:.4g}"
+
+
+def test_its_paintings_are_nearer_than_a_mean_image(trained):
+    """To photographs that it has not seen. The mean photograph is the best that can be done without the layout."""
+    data, held_out = toys(trained.case), toys(trained.case, "val", 16)
+    mean = torch.stack([data[i, 0].photo for i in range(len(data))]).mean(0)
+    painted = unpainted = 0.0
+    for i in range(len(held_out)):
+        scene = held_out[i, 0]
+        assert scene.photo is not None
+        painted += float((trained.generator.sample(scene.condition) - scene.photo).abs().mean())
+        unpainted += float((mean - scene.photo).abs().mean())
+    assert painted < 0.9 * unpainted
+
+
+def test_it_leaves_a_sheet_a_card_and_a_report(trained):
+    names = {str(p.relative_to(trained.out)) for p in trained.out.rglob("*") if p.is_file() and p.name[0] != "."}
+    assert {"run.json", "config.json", "model.safetensors", "README.md", "log.jsonl", "report.html"} <= names
+    assert f"samples/step-{trained.case.steps:08}.png" in names
+
+
+# --- stopping and going on -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ("fp32", "bf16"))
+@RECIPES_UNDER_TEST
+def test_stopped_and_resumed_is_the_same_to_the_last_bit(recipe_type, precision, tmp_path):
+    case = small(recipe_type)
+    settings = plan(case, 9, precision, save_every=9)
+    train(case.recipe, toys(case), tmp_path / "through", settings, toys(case, "val", 2))
+    for steps in (1, 2, 5, 9):
+        train(case.recipe, toys(case), tmp_path / "parts", replace(settings, steps=steps), toys(case, "val", 2))
+    assert len(losses(tmp_path / "through")) == 9
+    through, parts = ((tmp_path / name / "log.jsonl").read_bytes() for name in ("through", "parts"))
+    assert through == parts
+    assert digest(tmp_path / "through" / "model.safetensors") == digest(tmp_path / "parts" / "model.safetensors")
+    assert outcome(tmp_path / "through").items() <= outcome(tmp_path / "parts").items()
+
+
+@RECIPES_UNDER_TEST
+def test_precisions_and_seeds_differ(recipe_type, tmp_path):
+    """So that the test above cannot pass by training nothing, or in one precision alone."""
+    case = small(recipe_type)
+    for name, precision, seed in (("a", "fp32", 0), ("b", "bf16", 0), ("c", "fp32", 1)):
+        train(case.recipe, toys(case), tmp_path / name, plan(case, 3, precision, seed=seed))
+    weights = [safetensors.torch.load_file(tmp_path / name / "model.safetensors") for name in "abc"]
+    for other in weights[1:]:
+        assert any(not torch.equal(weights[0][k], other[k]) for k in other)
+    near = [torch.allclose(weights[0][k], weights[1][k], atol=0.1) for k in weights[0]]
+    assert all(near), "bf16 is another rounding, not another network"
+
+
+# --- painting --------------------------------------------------------------------------------------------------------
+
+
+def test_saved_and_reloaded_it_paints_the_same(trained, tmp_path):
+    trained.generator.save_pretrained(tmp_path / "again")
+    again = load(tmp_path / "again")
+    assert digest(tmp_path / "again" / "model.safetensors") == digest(trained.out / "model.safetensors")
+    for i in range(3):
+        condition = toys(trained.case, "val")[i, 0].condition
+        assert torch.equal(trained.generator.sample(condition, seed=i), again.sample(condition, seed=i))
+
+
+@RECIPES_UNDER_TEST
+def test_what_is_published_is_what_was_trained(recipe_type, tmp_path, monkeypatch):
+    case = small(recipe_type)
+    kept: list[Training] = []
+    start = recipe_type.start
+
+    def watched(self, run):
+        kept.append(start(self, run))
+        return kept[-1]
+
+    monkeypatch.setattr(recipe_type, "start", watched)
+    train(case.recipe, toys(case), tmp_path, plan(case, 2))
+    networks = kept[0].published()
+    for name, network in networks.items():
+        folder = tmp_path if len(networks) == 1 else tmp_path / name
+        published, scene = load(folder), toys(case, "val")[0, 0]
+        if isinstance(network, Generator):
+            assert torch.equal(network.sample(scene.condition, seed=1), published.sample(scene.condition, seed=1))
+
+
+def test_the_same_seed_gives_the_same_photograph(trained):
+    condition = toys(trained.case, "val")[1, 0].condition
+    first = trained.generator.sample(condition, seed=7)
+    torch.manual_seed(0)  # other randomness must not matter
+    trained.generator.sample(condition, seed=8)
+    assert torch.equal(trained.generator.sample(condition, seed=7), first)
+    assert first.shape == (1, 3, *trained.case.size) and first.dtype == torch.float32
+    assert -1 <= first.min() and first.max() <= 1
+
+
+def test_it_paints_any_size(trained):
+    """Sizes that it cannot do are padded and cropped back."""
+    layout = layout_of(toys(trained.case, "val")[0, 0])
+    height, width = (n - 3 for n in trained.case.size)
+    cropped = Layout(*(m[:, :height, :width] for m in layout if m is not None))
+    assert trained.generator.sample(cropped).shape == (1, 3, height, width)
+
+
+def test_an_unknown_class_is_refused_by_number(trained):
+    layout = layout_of(toys(trained.case, "val")[0, 0])
+    known = trained.generator.spec.num_classes
+    classes = layout.classes.clone()
+    classes[0, 5, 3] = known
+    with pytest.raises(UserError, match=rf"class {known} at \(row 5, column 3\).* only classes 0\.\.{known - 1}"):
+        trained.generator.sample(Condition(Layout(classes, layout.instances)))
+
+
+# --- two processes ---------------------------------------------------------------------------------------------------
+
+TWO = """
+import os, sys
+import torch
+torch.set_num_threads(1)
+from dataclasses import replace
+from test_recipes import SMALL, plan, toys
+from photogram.training import train
+
+name, out = sys.argv[1:]
+case, kept = SMALL[name], []
+start = type(case.recipe).start
+
+def watched(self, run):
+    kept.append(start(self, run))
+    return kept[-1]
+
+type(case.recipe).start = watched
+def go(steps):
+    return train(case.recipe, toys(case), out + "/two", plan(case, steps), toys(case, "val", 2))
+
+go(2)
+go(5)  # and the state is taken up by both
+rank = os.environ["RANK"]
+assert kept[-1].run.accelerator.num_processes == 2
+torch.save({n: m.state_dict() for n, m in kept[-1].published().items()}, out + f"/rank{rank}.pt")
+"""
+
+
+@RECIPES_UNDER_TEST
+def test_two_processes_end_with_equal_weights(recipe_type, tmp_path):
+    case = small(recipe_type)
+    script = tmp_path / "two.py"
+    script.write_text(TWO)
+    launch = ["torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--standalone"]
+    done = run_python(
+        "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)",
+        *launch,
+        str(script),
+        recipe_type.__name__,
+        str(tmp_path),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    ranks = [torch.load(tmp_path / f"rank{n}.pt", weights_only=True) for n in (0, 1)]
+    published = safetensors.torch.load_file(tmp_path / "two" / "model.safetensors")
+    for name, weights in ranks[0].items():
+        assert all(torch.equal(tensor, ranks[1][name][k]) for k, tensor in weights.items())
+    if len(ranks[0]) == 1:
+        assert all(torch.equal(tensor, published[k]) for k, tensor in next(iter(ranks[0].values())).items())
+    if case.sums_over_processes:
+        twice = plan(case, 5, batch_size=2 * case.batch_size)
+        train(case.recipe, toys(case), tmp_path / "one", twice)
+        one = safetensors.torch.load_file(tmp_path / "one" / "model.safetensors")
+        start = {k: torch.zeros_like(v) for k, v in one.items()}
+        distance = max(float((one[k] - published[k]).abs().max()) for k in start)
+        assert distance < 2e-4, f"they differ by {distance}"
+        for a, b in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
+            assert a.keys() == b.keys() and (a["step"], a["seen"]) == (b["step"], b["seen"])
+            assert all(math.isclose(a[k], b[k], rel_tol=1e-3) for k in a)
+
+
+# --- a recipe from outside -------------------------------------------------------------------------------------------
+
+
+def test_a_recipe_from_outside_trains(tmp_path):
+    """A file that defines a recipe can end with a call to `train`; nothing in photogram need know of it."""
+    assert isinstance(Colors(), Recipe) and isinstance(Blocks(), Scenes)
+    assert Colors not in members()
+    data = Blocks()
+    out = train(Colors(), data, tmp_path / "run", Plan(steps=150, workers=0, quiet=True), data)
+    network = Colors.networks[0].from_pretrained(out)
+    photo, scene = network.sample(data[3, 0].condition), data[3, 0]
+    assert scene.photo is not None and float((photo - scene.photo).abs().mean()) < 0.2
+    with pytest.raises(UserError, match="holds a ClassColors; this version knows CascadedRefinementNetwork"):
+        load(out)
