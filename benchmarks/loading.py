@@ -161,6 +161,7 @@ def main() -> None:
     parser.add_argument("--small", type=int, default=294, help="scenes a repetition at 360x480")
     parser.add_argument("--large", type=int, default=24, help="scenes a repetition at 1024x2048")
     arguments = parser.parse_args()
+    torch.set_num_threads(1)  # as in worker processes; threads that wait for a busy core would be measured instead
     with tempfile.TemporaryDirectory() as scratch:
         cases = find_cases(arguments.data, Path(scratch), arguments.small)
         for line in report(cases, arguments.repeats, arguments.workers, arguments.small, arguments.large):

@@ -38,10 +38,11 @@ _SUB_BYTE_GREY = {"L;2": 85, "L;4": 17}  # Pillow stretches 2- and 4-bit greys t
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     """Turn whatever a decoder throws at a damaged or hostile file into one line that names the file."""
+    # What Pillow only warns of is refused below or does not matter. `catch_warnings` would not be safe in threads; this
+    # filter is for Pillow's own modules, and adding it again changes nothing.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     except (UserError, KeyboardInterrupt):
         raise
     except FileNotFoundError:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+from photogram.checkpoint import saved_steps
 from photogram.data.check import check
 from photogram.data.folder import Folder
 from photogram.data.toy import write_toy
@@ -15,15 +17,18 @@ from photogram.training import Plan, train
 
 SIZE = (64, 96)
 WIDTHS = (96, 96, 96, 64, 48)
-STEPS = 1200
+FIRST, MOST = 300, 3600
+"""Steps after which the speed is known, and steps that are enough where the processor is quick."""
+SECONDS = 120.0
+"""How long the training may take, about; a slow processor takes fewer steps."""
 
 
-def quickstart(out: Path, steps: int = STEPS, quiet: bool = False) -> Path:
+def quickstart(out: Path, most: int = MOST, quiet: bool = False) -> Path:
     """Train a small CRN on toy scenes and paint scenes that it has not seen.
 
     Args:
         out: a folder for the data, the run and the paintings.
-        steps: how long to train.
+        most: train for at most so many steps; fewer where they would take longer than `SECONDS`.
         quiet: show no progress.
 
     Returns:
@@ -34,9 +39,20 @@ def quickstart(out: Path, steps: int = STEPS, quiet: bool = False) -> Path:
     report = check(data, quiet=quiet)
     if report.stops_training:
         raise UserError(f"{data}: the toy world is damaged; remove the folder and start again")
-    recipe = CRN(widths=WIDTHS, perceptual="squeezenet", learning_rate=1e-3)
-    plan = Plan(steps=steps, batch_size=4, save_every=400, quiet=quiet)
-    train(recipe, Folder(data, "train", size=SIZE), run, plan, Folder(data, "val", size=SIZE))
-    layouts = data / "val" / "layouts"
-    synthesize(load(run), collect([layouts]), out / "painted", sheet=True, source=run, quiet=quiet)
+    _train_for_a_while(data, run, most, quiet)
+    layouts = collect([data / "val" / "layouts"])
+    synthesize(load(run), layouts, out / "painted", sheet=True, source=run, overwrite=True, quiet=quiet)
     return out / "painted" / "sheet.png"
+
+
+def _train_for_a_while(data: Path, run: Path, most: int, quiet: bool) -> None:
+    """Take a few steps, see how long they took, and go on for as many as there is time for."""
+    done = max(saved_steps(run / "state"), default=0)
+    recipe = CRN(widths=WIDTHS, perceptual="squeezenet", learning_rate=3e-4)
+    scenes, preview = Folder(data, "train", size=SIZE), Folder(data, "val", size=SIZE)
+    started = time.monotonic()
+    if done < FIRST:
+        train(recipe, scenes, run, Plan(steps=min(FIRST, most), save_every=300, quiet=quiet), preview)
+    affordable = int(FIRST * SECONDS / (time.monotonic() - started)) if done < FIRST else most
+    steps = max(done, min(most, affordable // 300 * 300))
+    train(recipe, scenes, run, Plan(steps=max(steps, min(FIRST, most)), save_every=300, quiet=quiet), preview)

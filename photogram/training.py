@@ -128,7 +128,7 @@ def _check_plan(recipe: Recipe, data: Scenes, plan: Plan) -> None:
         raise UserError("the data holds no scenes to train on")
     multiple, size = recipe.size_multiple(), data.spec.size
     if any(n < 1 or n % multiple for n in size):
-        possible = (sorted({max(1, n // multiple) * multiple, -(-n // multiple) * multiple}) for n in size)
+        possible = (sorted({max(1, m) * multiple for m in (n // multiple, -(-n // multiple))}) for n in size)
         heights, widths = ([str(n) for n in choices] for choices in possible)
         raise UserError(
             f"--size {size[0]} {size[1]}: {type(recipe).__name__} with these settings needs multiples of {multiple}; "

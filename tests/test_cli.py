@@ -146,7 +146,7 @@ def test_from_hands_a_run_over(toy: Path, run: Path, tmp_path: Path) -> None:
 def test_quickstart_paints_a_sheet(tmp_path: Path) -> None:
     from photogram.quickstart import quickstart
 
-    assert quickstart(tmp_path / "q", steps=2, quiet=True).is_file()
+    assert quickstart(tmp_path / "q", most=2, quiet=True).is_file()
 
 
 def test_bad_flags_end_with_status_2() -> None:

@@ -35,7 +35,7 @@ class Small:
         size: height and width to try it at.
         steps: so many learn.
         batch_size: photographs a step.
-        falls: the loss that must fall, and to which share of what it was in the beginning.
+        falls: the losses that must fall, and to which share of what they were in the first steps.
         parameters: of its networks with the paper's settings, by name, for a published count.
         paper: the scenes for which the paper counts.
         sums_over_processes: whether two processes learn what one with twice the batch does.
@@ -45,7 +45,7 @@ class Small:
     size: Size
     steps: int
     batch_size: int
-    falls: tuple[str, float]
+    falls: dict[str, float]
     parameters: dict[str, int]
     paper: SceneSpec
     sums_over_processes: bool
@@ -59,7 +59,7 @@ SMALL: dict[str, Small] = {
         size=(16, 24),
         steps=60,
         batch_size=2,
-        falls=("loss", 0.8),
+        falls={"loss": 0.8, "image": 0.7, "conv1": 0.85, "fire5": 0.85},
         parameters={"generator": 97_863_171},
         paper=CITYSCAPES,
         sums_over_processes=True,
@@ -130,11 +130,10 @@ def test_a_recipe_is_flat_and_survives_json(recipe_type):
             value = getattr(recipe, f.name)
             flat = value if isinstance(value, tuple) else (value,)
             assert all(type(v) in (int, float, bool, str) for v in flat), f.name
-            changed = not value if isinstance(value, bool) else value + value[:1] if value else value
-            if not isinstance(value, bool | str | tuple):
-                changed = value + 1
-            if changed != value:
-                assert replace(recipe, **{f.name: changed}) != recipe
+            changed = {bool: lambda v: not v, str: lambda v: v + "x", tuple: lambda v: (*v, *v[:1])}
+            other = changed.get(type(value), lambda v: v + 1)(value)
+            if other != value:
+                assert replace(recipe, **{f.name: other}) != recipe
     with pytest.raises(AttributeError):
         setattr(recipe_type(), fields(recipe_type)[0].name, None)
 
@@ -168,12 +167,12 @@ def test_parameters_are_the_papers(recipe_type):
 
 
 def test_it_learns_the_toy_scenes(trained):
-    name, share = trained.case.falls
-    values = [line[name] for line in losses(trained.out)]
-    assert all(math.isfinite(v) for line in losses(trained.out) for v in line.values())
-    tenth = len(values) // 10
-    first, last = (sum(part) / len(part) for part in (values[tenth : 2 * tenth], values[-tenth:]))
-    assert last < share * first, f"{name} went from {first:.4g} to {last:.4g}"
+    log = losses(trained.out)
+    assert all(math.isfinite(v) for line in log for v in line.values())
+    for name, share in trained.case.falls.items():
+        values = [line[name] for line in log]
+        first, last = (sum(part) / len(part) for part in (values[:5], values[-len(values) // 5 :]))
+        assert last < share * first, f"{name} went from {first:.4g} to {last:.4g}"
 
 
 def test_its_paintings_are_nearer_than_a_mean_image(trained):
@@ -265,7 +264,7 @@ def test_the_same_seed_gives_the_same_photograph(trained):
     trained.generator.sample(condition, seed=8)
     assert torch.equal(trained.generator.sample(condition, seed=7), first)
     assert first.shape == (1, 3, *trained.case.size) and first.dtype == torch.float32
-    assert -1 <= first.min() and first.max() <= 1
+    assert first.min() >= -1 and first.max() <= 1
 
 
 def test_it_paints_any_size(trained):
@@ -322,7 +321,7 @@ def test_two_processes_end_with_equal_weights(recipe_type, tmp_path):
     script.write_text(TWO)
     launch = ["torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--standalone"]
     done = run_python(
-        "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)",
+        "import sys; from runpy import run_module; sys.argv = sys.argv[1:]; run_module(sys.argv[0], None, '__main__')",
         *launch,
         str(script),
         recipe_type.__name__,
@@ -336,12 +335,12 @@ def test_two_processes_end_with_equal_weights(recipe_type, tmp_path):
     if len(ranks[0]) == 1:
         assert all(torch.equal(tensor, published[k]) for k, tensor in next(iter(ranks[0].values())).items())
     if case.sums_over_processes:
-        twice = plan(case, 5, batch_size=2 * case.batch_size)
-        train(case.recipe, toys(case), tmp_path / "one", twice)
-        one = safetensors.torch.load_file(tmp_path / "one" / "model.safetensors")
-        start = {k: torch.zeros_like(v) for k, v in one.items()}
-        distance = max(float((one[k] - published[k]).abs().max()) for k in start)
-        assert distance < 2e-4, f"they differ by {distance}"
+        for name, factor in (("one", 2), ("half", 1)):
+            train(case.recipe, toys(case), tmp_path / name, plan(case, 5, batch_size=factor * case.batch_size))
+        one, half = (safetensors.torch.load_file(tmp_path / n / "model.safetensors") for n in ("one", "half"))
+        # Adam turns rounding of gradients near zero into steps of full size, so not every number is near.
+        near, far = (sum(float((one[k] - w[k]).square().sum()) for k in one) ** 0.5 for w in (published, half))
+        assert near < 0.02 * far, f"they differ by {near:.3g}, training on half of the photographs by {far:.3g}"
         for a, b in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
             assert a.keys() == b.keys() and (a["step"], a["seen"]) == (b["step"], b["seen"])
             assert all(math.isclose(a[k], b[k], rel_tol=1e-3) for k in a)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -201,16 +200,14 @@ def _examine_all(scenes: list[Files], classes: tuple[SceneClass, ...] | None, qu
     def one(files: Files) -> Facts:
         return examine(files, classes, quick)
 
-    # Reading mutes warnings for a moment, which in several threads at once could leave them muted for good.
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(workers, 16)) as pool:
-        warnings.simplefilter("ignore")
-        with progress("check", len(scenes), quiet=quiet) as advance:
-            for start in range(0, len(scenes), _CHUNK):
-                if start >= limit and time.monotonic() - started > QUICK_SECONDS:
-                    break
-                for fact in pool.map(one, scenes[start : start + _CHUNK]):
-                    facts.append(fact)
-                    advance(fact.split)
+    workers = min(workers, 16)
+    with ThreadPoolExecutor(workers) as pool, progress("check", len(scenes), quiet=quiet) as advance:
+        for start in range(0, len(scenes), _CHUNK):
+            if start >= limit and time.monotonic() - started > QUICK_SECONDS:
+                break
+            for fact in pool.map(one, scenes[start : start + _CHUNK]):
+                facts.append(fact)
+                advance(fact.split)
     return facts
 
 
