@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def save_state(folder: Path, step: int, state: dict[str, Any]) -> None:
             _to_disk(file.fileno(), file.flush)
         final = _place(folder, step)
         if final.exists():  # left by hand: `discard_after` has removed what a resumed run had seen
-            shutil.rmtree(final)
+            _remove(final)
         beside.rename(final)
     except (OSError, RuntimeError) as e:  # torch reports a failed write as a RuntimeError
         shutil.rmtree(beside, ignore_errors=True)
@@ -55,7 +56,15 @@ def save_state(folder: Path, step: int, state: dict[str, Any]) -> None:
             f"{folder}: the state of step {step} cannot be written ({_reason(e)}); {last_good(folder, step)}"
         ) from e
     for old in [s for s in saved_steps(folder) if s <= step][:-KEEP]:
-        shutil.rmtree(_place(folder, old), ignore_errors=True)
+        with suppress(OSError):  # one state too many does no harm
+            _remove(_place(folder, old))
+
+
+def _remove(path: Path) -> None:
+    """Remove a state whole: it loses its name first, and is swept later where that is all it comes to."""
+    nameless = path.with_name(f".partial-{path.name}")
+    path.rename(nameless)
+    shutil.rmtree(nameless)
 
 
 def _to_disk(descriptor: int, flush: Callable[[], object]) -> None:
@@ -89,7 +98,7 @@ def discard_after(folder: Path, step: int) -> None:
     """Remove the states after the one that a run goes on from: they are damaged."""
     for later in saved_steps(folder):
         if later > step:
-            shutil.rmtree(_place(folder, later))
+            _remove(_place(folder, later))
 
 
 def load_state(folder: Path, warn: Callable[[str], None]) -> tuple[int, dict[str, Any]] | None:

@@ -35,12 +35,17 @@ _ORIENTATION = 0x0112
 _SUB_BYTE_GREY = {"L;2": 85, "L;4": 17}  # Pillow stretches 2- and 4-bit greys to 0..255
 
 
+def _mute_pillow() -> None:
+    """What Pillow only warns of is refused here or does not matter. (`catch_warnings` would not be safe in threads.)"""
+    pattern = r"PIL\."
+    if not any(f[0] == "ignore" and getattr(f[3], "pattern", f[3]) == pattern for f in warnings.filters):
+        warnings.filterwarnings("ignore", module=pattern)
+
+
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     """Turn whatever a decoder throws at a damaged or hostile file into one line that names the file."""
-    # What Pillow only warns of is refused below or does not matter. `catch_warnings` would not be safe in threads; this
-    # filter is for Pillow's own modules, and adding it again changes nothing.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
+    _mute_pillow()
     try:
         yield
     except (UserError, KeyboardInterrupt):

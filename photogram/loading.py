@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Generator, Iterator, Sequence
 from functools import lru_cache
 
@@ -95,14 +96,16 @@ def load(scenes: Scenes, batches: Batches, workers: int) -> Generator[Scene, Non
     Raises:
         UserError: what reading a scene raised; or that a worker was killed.
     """
-    loader = DataLoader(
-        _Careful(scenes),
-        batch_sampler=batches,  # pyright: ignore[reportArgumentType]
-        num_workers=workers,
-        collate_fn=_collate,
-        prefetch_factor=4 if workers else None,
-        worker_init_fn=_leave_signals_to_the_loop,
-    )
+    with warnings.catch_warnings():  # more workers than processors are the user's choice
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        loader = DataLoader(
+            _Careful(scenes),
+            batch_sampler=batches,  # pyright: ignore[reportArgumentType]
+            num_workers=workers,
+            collate_fn=_collate,
+            prefetch_factor=4 if workers else None,
+            worker_init_fn=_leave_signals_to_the_loop,
+        )
     try:
         for scene in loader:
             if isinstance(scene, UserError):

@@ -10,6 +10,7 @@ from photogram.data.check import check
 from photogram.data.folder import Folder
 from photogram.data.toy import write_toy
 from photogram.errors import UserError
+from photogram.images import replacing
 from photogram.recipes import load
 from photogram.recipes.crn import CRN
 from photogram.synthesis import collect, synthesize
@@ -39,20 +40,31 @@ def quickstart(out: Path, most: int = MOST, quiet: bool = False) -> Path:
     report = check(data, quiet=quiet)
     if report.stops_training:
         raise UserError(f"{data}: the toy world is damaged; remove the folder and start again")
-    _train_for_a_while(data, run, most, quiet)
+    _train_for_a_while(data, out, most, quiet)
     layouts = collect([data / "val" / "layouts"])
     synthesize(load(run), layouts, out / "painted", sheet=True, source=run, overwrite=True, quiet=quiet)
     return out / "painted" / "sheet.png"
 
 
-def _train_for_a_while(data: Path, run: Path, most: int, quiet: bool) -> None:
-    """Take a few steps, see how long they took, and go on for as many as there is time for."""
-    done = max(saved_steps(run / "state"), default=0)
+def _train_for_a_while(data: Path, out: Path, most: int, quiet: bool) -> None:
+    """Take a few steps, see how long they took, and go on for as many as there is time for; decided once."""
+    run, decided = out / "run", out / "steps.txt"
     recipe = CRN(widths=WIDTHS, perceptual="squeezenet", learning_rate=3e-4)
     scenes, preview = Folder(data, "train", size=SIZE), Folder(data, "val", size=SIZE)
-    started = time.monotonic()
-    if done < FIRST:
-        train(recipe, scenes, run, Plan(steps=min(FIRST, most), save_every=300, quiet=quiet), preview)
-    affordable = int(FIRST * SECONDS / (time.monotonic() - started)) if done < FIRST else most
-    steps = max(done, min(most, affordable // 300 * 300))
-    train(recipe, scenes, run, Plan(steps=max(steps, min(FIRST, most)), save_every=300, quiet=quiet), preview)
+    if not decided.exists():
+        before = max(saved_steps(run / "state"), default=0)
+        first = min(before + FIRST, most)
+        started = time.monotonic()
+        train(recipe, scenes, run, Plan(steps=first, save_every=FIRST, quiet=quiet), preview)
+        steps = affordable_steps(first, first - before, time.monotonic() - started, most)
+        with replacing(decided) as file:
+            file.write(str(steps).encode())
+    train(recipe, scenes, run, Plan(steps=int(decided.read_text()), save_every=FIRST, quiet=quiet), preview)
+
+
+def affordable_steps(taken: int, timed: int, seconds: float, most: int) -> int:
+    """How many steps to train for in all, where the last `timed` of the `taken` ones took so long."""
+    if timed <= 0:
+        return taken
+    affordable = int(SECONDS * timed / max(seconds, 1e-9)) // FIRST * FIRST
+    return max(taken, min(most, affordable))

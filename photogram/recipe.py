@@ -20,6 +20,11 @@ class Scenes(Protocol):
 
     spec: SceneSpec
 
+    @property
+    def source(self) -> str:
+        """Where the scenes come from, for the model card: a name, not a path."""
+        ...
+
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
@@ -72,6 +77,10 @@ class Training(Protocol):
 
     def published(self) -> Mapping[str, Network]:
         """The networks to publish, by name."""
+        ...
+
+    def facts(self) -> Mapping[str, str]:
+        """What the model card should say beside the recipe's fields: values that were found on the way, terms."""
         ...
 
     def state_dict(self) -> dict[str, object]:

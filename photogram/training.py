@@ -39,6 +39,7 @@ from photogram.recipe import Recipe, Run, Scenes, Training
 from photogram.report import model_card, write_report
 from photogram.runfolder import agree, only_one, read_settings, settle
 from photogram.runlog import RunLog
+from photogram.scene import Scene
 from photogram.sheets import scene_sheet
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -194,9 +195,9 @@ class _Loop:
         if self.step > self.plan.steps:
             raise UserError(f"--steps {self.plan.steps}: this run has taken {self.step} steps already; ask for more")
         self.accelerator.wait_for_everyone()  # until all have read it
-        if self.main:
-            discard_after(self.out / "state", self.step)
         with self.writing():
+            if self.main:
+                discard_after(self.out / "state", self.step)
             self.log.cut(self.step)
         if self.main and self.step and self._published_step() != self.step:  # killed after the state was saved
             self.show()
@@ -223,7 +224,7 @@ class _Loop:
         ):
             while self.step < self.plan.steps:
                 before = time.perf_counter()
-                scene = next(scenes).to(self.accelerator.device)
+                scene = self._next(scenes).to(self.accelerator.device)
                 ready = time.perf_counter()
                 torch.manual_seed(self._noise_seed())
                 losses = self.training.step(scene, self.step * seen_a_step)
@@ -237,6 +238,20 @@ class _Loop:
                     self.save()
                 if stop:
                     raise Interrupted(f"stopped after step {self.step}; the same command goes on from there")
+
+    def _next(self, scenes: Iterator[Scene]) -> Scene:
+        """The next batch; where a file cannot be read, nothing that was learned is lost."""
+        try:
+            return next(scenes)
+        except UserError as e:
+            if self.accelerator.num_processes > 1:  # the others wait in their step, not for a save
+                raise
+            if self.step and self.step not in saved_steps(self.out / "state"):
+                self.save()
+            raise UserError(
+                f"{e}. Stopped after step {self.step}, which is saved. Bring the file back and repeat the command; if "
+                f"the data has to change, start another run --from {self.out}"
+            ) from None
 
     def _noise_seed(self) -> int:
         sequence = np.random.SeedSequence([self.plan.seed, 2, self.accelerator.process_index, self.step])
@@ -329,7 +344,9 @@ class _Loop:
         names = f"{len(self.data)}, {self.data.name(0)} to {self.data.name(len(self.data) - 1)}"
         return {
             **asked,
+            "data": f"{self.data.source} (fingerprint {settings.get('data')})",
             "photographs": names,
+            **self.training.facts(),
             "steps": str(self.step),
             "losses (mean of the last 100 steps)": losses,
         }

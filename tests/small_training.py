@@ -109,6 +109,9 @@ class ColorsTraining:
             os.kill(os.getpid(), 2)
         return {"loss": loss, "half": loss / 2}
 
+    def facts(self) -> dict[str, str]:
+        return {"of the recipe": "a fact"}
+
     def published(self) -> dict[str, Generator]:
         return {"colors": self.network}
 
@@ -151,6 +154,10 @@ class Blocks:
         self.spec = SceneSpec(CLASSES, size)
         self.count, self.flip, self.fit, self.data = count, flip, fit, data
         self.damaged, self.bare = damaged, bare
+
+    @property
+    def source(self) -> str:
+        return "blocks of colour"
 
     def __len__(self) -> int:
         return self.count

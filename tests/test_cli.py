@@ -1,13 +1,14 @@
 """The command line: help without torch, one line for each mistake, exit statuses, no traceback."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from photogram import cli
+from photogram import cli, commands
 from photogram.cli import main
 from photogram.recipes import members
 
@@ -44,6 +45,7 @@ def test_help_lists_every_verb_form_and_recipe(capsys: pytest.CaptureFixture[str
 
 def test_the_recipes_in_the_help_are_those_of_the_union() -> None:
     assert list(cli.RECIPES) == [recipe.__name__.lower() for recipe in members()]
+    assert list(cli.VERBS) == list(commands.VERBS)
 
 
 @pytest.mark.parametrize("verb", list(cli.VERBS))
@@ -69,6 +71,42 @@ def test_an_unknown_recipe_is_named_with_the_nearest(capsys: pytest.CaptureFixtu
     assert "did you mean 'crn'" in errors(capsys)
 
 
+def test_a_missing_recipe_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--data", "x", "--out", "y", "--steps", "1"]) == 1
+    assert "give a recipe first" in errors(capsys)
+
+
+def test_an_empty_val_and_missing_instances_are_mentioned_and_stop_nothing(
+    toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(toy, data)
+    for file in [*(data / "val").rglob("*.png"), sorted((data / "train/instances").iterdir())[0]]:
+        file.unlink()
+    assert main(["train", "crn", "--data", str(data), "--out", str(tmp_path / "run"), "--steps", "1", *TINY]) == 0
+    shown = capsys.readouterr().err
+    assert "warning: instances-partly-missing" in shown
+    assert "Traceback" not in shown
+
+
+def test_a_lack_of_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def starve(arguments: object) -> int:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: ...")
+
+    monkeypatch.setitem(commands.VERBS, "check", starve)
+    assert main(["check", "x"]) == 1
+    assert "out of memory" in errors(capsys)
+
+
+def test_other_runtime_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(arguments: object) -> int:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setitem(commands.VERBS, "check", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(["check", "x"])
+
+
 def test_a_missing_data_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     assert main(["train", "crn", "--data", str(tmp_path / "none"), "--out", str(out), "--steps", "1", *TINY]) == 1
@@ -87,8 +125,6 @@ def test_a_size_that_cannot_be_done_names_the_nearest(toy: Path, capsys: pytest.
 def test_a_wrong_label_stops_the_training_by_name_before_the_first_step(
     toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import shutil
-
     from photogram.images import read_labels, write_image
 
     data = tmp_path / "data"
@@ -141,12 +177,6 @@ def test_from_hands_a_run_over(toy: Path, run: Path, tmp_path: Path) -> None:
     arguments[arguments.index("--widths") + 4 : arguments.index("--widths") + 4] = ["8"]
     assert main([*arguments, "--from", str(run)]) == 0
     assert json.loads((tmp_path / "longer/run.json").read_text())["from"] == str(run)
-
-
-def test_quickstart_paints_a_sheet(tmp_path: Path) -> None:
-    from photogram.quickstart import quickstart
-
-    assert quickstart(tmp_path / "q", most=2, quiet=True).is_file()
 
 
 def test_bad_flags_end_with_status_2() -> None:

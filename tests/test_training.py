@@ -637,6 +637,13 @@ def test_a_damaged_state_is_passed_over(out, through, capsys):
     assert through.items() <= outcome(out).items()
 
 
+def test_a_damaged_state_does_not_count_among_those_that_are_kept(out):
+    go(out, 6)
+    (out / "state" / "step-00000006" / "state.pt").write_bytes(b"")
+    go(out, 7)
+    assert photogram.checkpoint.saved_steps(out / "state") == [4, 7]
+
+
 def test_all_states_damaged_is_refused(out):
     go(out, 8)
     for path in (out / "state").glob("step-*/state.pt"):

@@ -92,11 +92,16 @@ def pair_files(split: Path) -> Pairing:
     )
 
 
-def _size_and_end(path: Path, end: int = 256) -> tuple[int, bytes]:
+def _digest(path: Path | None, whole: bool) -> str:
+    """A hash of a file's bytes: all of them, or its size and its end."""
+    if path is None:
+        return "none"
     with path.open("rb") as file:
+        if whole:
+            return hashlib.file_digest(file, "sha256").hexdigest()
         size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - end))
-        return size, file.read()
+        file.seek(max(0, size - 256))
+        return f"{size} {hashlib.sha256(file.read()).hexdigest()}"
 
 
 class Folder:
@@ -147,6 +152,10 @@ class Folder:
         self.size = size
         self.spec = SceneSpec(self.classes, size or (0, 0), instances)
 
+    @property
+    def source(self) -> str:
+        return f"{self.root.resolve().name}, {self.split}"
+
     def __len__(self) -> int:
         return len(self.pairs)
 
@@ -154,14 +163,12 @@ class Folder:
         return self.pairs[index].stem
 
     def fingerprint(self) -> str:
-        """A short hash of what is trained on: the classes, and stem, size and last bytes of each file.
-
-        The last bytes of a PNG hold a checksum of all its pixels, so that no change of a layout escapes.
-        """
+        """A short hash of what is trained on: the classes, all layouts and instance maps, and of each photograph its
+        size and last bytes (a PNG's last bytes hold a checksum of its pixels)."""
         digest = hashlib.sha256(repr(self.classes).encode())
         for pair in self.pairs:
-            for path in (pair.layout, pair.photo, pair.instances):
-                digest.update(f"{pair.stem!r} {_size_and_end(path) if path else None}\n".encode())
+            files = (_digest(pair.layout, True), _digest(pair.photo, False), _digest(pair.instances, True))
+            digest.update(f"{pair.stem!r} {files}\n".encode())
         return digest.hexdigest()[:16]
 
     def settings(self) -> dict[str, object]:

@@ -123,6 +123,10 @@ class Toy:
         known = (_WORLD, self.seed, self.split, self.size, self.count, CLASSES)
         return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
 
+    @property
+    def source(self) -> str:
+        return f"photogram's toy world {self.seed}, {self.split}"
+
     def settings(self) -> dict[str, object]:
         """What must stay as it is while a training goes on."""
         return {"data": self.fingerprint(), "size": list(self.size), "flip": self.flip}

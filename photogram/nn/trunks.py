@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import safetensors.torch
 import torch
@@ -35,8 +36,14 @@ class Trunk(nn.Module, abc.ABC):
         normalisation: mean and standard deviation of RGB in 0..1 that the weights expect.
     """
 
+    channels: ClassVar[tuple[int, ...]] = (1, 3)
+    """Channels that a photograph may have; grey is seen as RGB."""
+    smallest: ClassVar[int] = 1
+    """Height and width of the smallest photograph that gives all feature maps."""
     mean: Tensor
     std: Tensor
+    terms = "the terms of its file apply"
+    """Whose terms apply to what is learned under it, for the model card."""
 
     def __init__(self, name: str, layers: tuple[str, ...], normalisation: tuple[tuple[float, ...], tuple[float, ...]]):
         super().__init__()
@@ -49,8 +56,8 @@ class Trunk(nn.Module, abc.ABC):
         """Feature maps of normalised images."""
 
     def forward(self, photo: Float[Tensor, "n c h w"]) -> list[Tensor]:
-        if photo.shape[1] not in (1, 3):
-            raise UserError(f"{self.name} sees photographs of 1 or 3 channels, not {photo.shape[1]}")
+        if photo.shape[1] not in self.channels:  # recipes refuse such data when they start
+            raise ValueError(f"{self.name} sees photographs of 1 or 3 channels, not {photo.shape[1]}")
         x = ((photo.float() + 1) / 2 - self.mean) / self.std
         return self.maps(x.contiguous(memory_format=torch.channels_last))
 
@@ -121,6 +128,10 @@ class SqueezeNet(Trunk):
     maps are as fine as the photograph, as VGG's are. The photograph is mirrored at its border, not padded with grey.
     """
 
+    smallest = 8
+
+    terms = "SqueezeNet 1.1 (BSD 2-Clause), trained on ImageNet; see NOTICE"
+
     def __init__(self) -> None:
         super().__init__("squeezenet", ("conv1", "fire3", "fire5", "fire7", "fire9"), IMAGENET)
         fires = {"3": (64, 16, 64), "4": (128, 16, 64), "6": (128, 32, 128), "7": (256, 32, 128)}
@@ -129,7 +140,7 @@ class SqueezeNet(Trunk):
         self.features.update({index: Fire(*sizes) for index, sizes in fires.items()})
 
     def maps(self, x: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
-        first = F.relu(self.features["0"](F.pad(x, (1, 1, 1, 1), mode="reflect")))
+        first = F.relu(self.features["0"](mirrored(x)))
         found = [first]
         for *inner, last in (("3", "4"), ("6", "7"), ("9", "10"), ("11", "12")):
             x = found[-1]
@@ -139,6 +150,15 @@ class SqueezeNet(Trunk):
                 x = self.features[index](x)
             found.append(x)
         return found
+
+
+def mirrored(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h+2 w+2"]:
+    """Grown by one pixel on each side, which repeats the last but one; of 2 x 2 pixels or more.
+
+    It is `F.pad(x, (1, 1, 1, 1), mode="reflect")`, whose gradient is not deterministic on CUDA.
+    """
+    x = torch.cat([x[..., 1:2], x, x[..., -2:-1]], dim=-1)
+    return torch.cat([x[..., 1:2, :], x, x[..., -2:-1, :]], dim=-2)
 
 
 def load_trunk(perceptual: str) -> Trunk:
@@ -216,14 +236,14 @@ def _read_matconvnet(path: Path) -> dict[str, Tensor]:
     try:
         layers = loadmat(str(path), simplify_cells=True)["layers"]
         blocks = [layer["weights"] for layer in layers if layer["type"] == "conv"]
+        indices = [index for name, index in VGG(19, "keys").plan if name != "pool"]
+        weights = {}
+        for index, (kernel, bias) in zip(indices, blocks, strict=False):
+            weights[f"features.{index}.weight"] = torch.from_numpy(kernel.copy()).permute(3, 2, 0, 1).contiguous()
+            weights[f"features.{index}.bias"] = torch.from_numpy(bias.copy()).flatten()
+        return weights
     except Exception as e:  # scipy raises anything on a damaged file
         raise UserError(f"{path}: is damaged or no MatConvNet network ({type(e).__name__}: {e})") from None
-    indices = [index for name, index in VGG(19, "keys").plan if name != "pool"]
-    weights = {}
-    for index, (kernel, bias) in zip(indices, blocks, strict=False):
-        weights[f"features.{index}.weight"] = torch.from_numpy(kernel.copy()).permute(3, 2, 0, 1).contiguous()
-        weights[f"features.{index}.bias"] = torch.from_numpy(bias.copy()).flatten()
-    return weights
 
 
 def weights_folder() -> Path:

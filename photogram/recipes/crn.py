@@ -15,7 +15,7 @@ photographs under a perceptual loss. What differs from the paper, and what we fo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,6 +31,13 @@ from photogram.generator import Generator, Network
 from photogram.nn.trunks import Trunk, load_trunk
 from photogram.recipe import Run
 from photogram.scene import Condition, Layout, Scene, SceneSpec, one_hot
+
+WIDTHS_BOUND = "must be one positive integer or more, one for each module"
+
+
+def are_widths(widths: object) -> bool:
+    """Whether the value can be a cascade's widths; false of what is no tuple at all, as a file may say."""
+    return isinstance(widths, tuple) and bool(widths) and all(type(width) is int and width > 0 for width in widths)
 
 
 class RefinementModule(nn.Module):
@@ -69,8 +76,8 @@ class CascadedRefinementNetwork(Generator):
 
     def __init__(self, *, spec: SceneSpec, widths: tuple[int, ...]):
         super().__init__()
-        if not widths or not all(type(width) is int and width > 0 for width in widths):
-            raise UserError(f"widths {widths}: must be one positive integer or more, one for each module")
+        if not are_widths(widths):
+            raise UserError(f"widths {widths}: {WIDTHS_BOUND}")
         self.spec, self.widths = spec, widths
         channels = zip((0, *widths), widths, strict=False)
         self.cascade = nn.ModuleList(RefinementModule(c_in, spec.num_classes, c_out) for c_in, c_out in channels)
@@ -160,15 +167,23 @@ class PerceptualLoss(nn.Module):
         return torch.stack([pixels, *map(mean_absolute_difference, painted, photographed)])
 
 
-def calibrated(means: Sequence[float]) -> tuple[float, ...]:
+def calibrated(means: Mapping[str, float]) -> tuple[float, ...]:
     """Weights that let every term contribute as much as pixels do: lambda_l = m_0 / m_l (specification 3.4).
 
+    Args:
+        means: the finite mean of each term, by name, that of pixels first.
+
     Raises:
-        ValueError: where a term is not positive, so that nothing can balance it.
+        UserError: where a term is 0, so that no weight can balance it.
     """
-    if not all(m > 0 and math.isfinite(m) for m in means):
-        raise ValueError(f"the means of the terms are {list(means)}; all must be positive to be balanced")
-    return tuple(means[0] / m for m in means)
+    for name, mean in means.items():
+        if mean == 0:
+            raise UserError(
+                f"the term {name!r} is 0 for all photographs that calibrate the loss, so that no weight balances it; "
+                f"give weights instead: --loss-weights, one each for {' '.join(means)}"
+            )
+    first = next(iter(means.values()))
+    return tuple(first / mean for mean in means.values())
 
 
 class Calibration:
@@ -197,7 +212,7 @@ class Calibration:
             start, stop = (-(-epoch * photographs // shown) * shown for epoch in (last - 1, last))
             self.epoch = range(start, max(stop, start + 1))  # one step at least
             first = min(first, self.epoch.start or self.epoch.stop)  # the epoch has the last word
-        self.first = range(first)
+        self.first, self.names = range(first), loss.names
         self.current: Tensor = torch.tensor(known or (1.0,) * len(loss.names), dtype=torch.float32)
         self.sums: Tensor = torch.zeros(len(loss.names), dtype=torch.float64)
         self.summed: int = 0
@@ -207,9 +222,13 @@ class Calibration:
         if seen == self.epoch.start:  # the first photographs are no part of the epoch's mean
             self.sums, self.summed = torch.zeros_like(self.sums), 0
         if seen in self.first or seen in self.epoch:
-            self.sums, self.summed = self.sums + means.double().cpu(), self.summed + 1
+            measured = means.cpu().double()  # in this order: there are devices without float64
+            if not measured.isfinite().all():
+                return self.current  # nothing to learn from; the loop is about to stop for this loss
+            self.sums, self.summed = self.sums + measured, self.summed + 1
         if self.summed and (seen in self.first or seen >= self.epoch.stop > 0):
-            self.current = torch.tensor(calibrated((self.sums / self.summed).tolist()))
+            mean = (self.sums / self.summed).tolist()
+            self.current = torch.tensor(calibrated(dict(zip(self.names, mean, strict=True))))
         return self.current
 
     def state_dict(self) -> dict[str, object]:
@@ -240,12 +259,37 @@ class CRN:
     calibrate_epoch: int = 0
     """Rescale the weights by the means of this epoch (counted from 1), once; the paper rescaled after 100. 0: never."""
 
+    def check(self) -> None:
+        """Refuse values that no training can have. Not done on construction, where the parser of flags would answer.
+
+        Raises:
+            UserError: naming the flag, its value and the bound.
+        """
+        weights, rate = self.loss_weights, self.learning_rate
+        if not are_widths(self.widths):
+            raise UserError(f"{_flag('widths', self.widths)}: {WIDTHS_BOUND}")
+        if not 0 < rate < math.inf:  # nor nan
+            raise UserError(f"{_flag('learning_rate', rate)}: must be above 0 and finite")
+        if not all(0 <= weight < math.inf for weight in weights) or (weights and not any(weights)):
+            raise UserError(f"{_flag('loss_weights', weights)}: must be finite and 0 or more, one of them above 0")
+        for name in ("calibrate_first", "calibrate_epoch"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{_flag(name, getattr(self, name))}: must be 0 or more")
+
     def size_multiple(self) -> int:
         """Heights and widths that the recipe can train at are multiples of this."""
+        self.check()
         return 2 ** (len(self.widths) - 1)
 
     def start(self, run: Run) -> CRNTraining:
+        self.check()
         return CRNTraining(self, run)
+
+
+def _flag(name: str, value: object) -> str:
+    """A field and its value as they are typed on the command line."""
+    values = value if isinstance(value, tuple) else (value,)
+    return " ".join([f"--{name.replace('_', '-')}", *map(str, values)])
 
 
 class CRNTraining:
@@ -261,8 +305,12 @@ class CRNTraining:
         generator.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         adam = torch.optim.Adam(generator.parameters(), lr=recipe.learning_rate, fused=True)
         self.published_generator = generator
-        self.generator, self.adam = run.accelerator.prepare(generator, adam)
-        self.perceptual = PerceptualLoss(load_trunk(recipe.perceptual)).to(run.accelerator.device)
+        trunk = load_trunk(recipe.perceptual)
+        check_photographs(run.spec, trunk)
+        # `prepare` replaces the forward of what it is given, by one with the training's precision. The generator keeps
+        # its own, so that what is published paints as it does when it is loaded.
+        self.generator, self.adam = run.accelerator.prepare(nn.Sequential(generator), adam)
+        self.perceptual = PerceptualLoss(trunk).to(run.accelerator.device)
         shown = run.batch_size * run.accelerator.num_processes
         self.calibration = Calibration(recipe, self.perceptual, run.photographs, shown)
 
@@ -280,6 +328,13 @@ class CRNTraining:
         self.adam.step()
         return {"loss": loss, **dict(zip(self.perceptual.names, terms, strict=True))}
 
+    def facts(self) -> dict[str, str]:
+        pairs = zip(self.perceptual.names, self.calibration.current.tolist(), strict=True)
+        return {
+            "loss weights in use (lambda)": ", ".join(f"{name} {weight:.4g}" for name, weight in pairs),
+            "feature network": f"{self.perceptual.trunk.name}; {self.perceptual.trunk.terms}",
+        }
+
     def published(self) -> dict[str, Generator]:
         return {"generator": self.published_generator}
 
@@ -294,6 +349,23 @@ class CRNTraining:
         self.published_generator.load_state_dict(state["generator"])
         self.adam.load_state_dict(state["adam"])
         self.calibration.load_state_dict(state["calibration"])
+
+
+def check_photographs(spec: SceneSpec, trunk: Trunk) -> None:
+    """Refuse photographs that the feature network cannot look at.
+
+    Raises:
+        UserError: for other channels than 1 or 3, or a size that is too small for the coarsest features.
+    """
+    if spec.photo_channels not in Trunk.channels:
+        raise UserError(
+            f"{trunk.name} sees photographs of 1 or 3 channels, but this data's have {spec.photo_channels}; "
+            "bring them into grey or RGB"
+        )
+    if min(spec.size) < trunk.smallest:
+        raise UserError(
+            f"--size {spec.size[0]} {spec.size[1]}: {trunk.name} needs {trunk.smallest} pixels a side or more"
+        )
 
 
 def hand_over(folder: Path, generator: CascadedRefinementNetwork) -> None:

@@ -1,0 +1,348 @@
+"""The verbs of the command line, each a function whose arguments tyro turns into flags."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, make_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional
+
+from photogram.cli import FORMS, complain
+from photogram.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from photogram.data.preparing import Prepared
+
+
+def _parse(function: Callable[..., int], verb: str, arguments: Sequence[str]) -> int:
+    return tyro.cli(function, prog=f"photogram {verb}", args=list(arguments), config=(tyro.conf.FlagCreatePairsOff,))
+
+
+# --- prepare ---------------------------------------------------------------------------------------------------------
+
+
+def _prepare(arguments: Sequence[str]) -> int:
+    from photogram.data import prepare
+    from photogram.data.palette import prepare_palette
+
+    def cityscapes(source: Positional[Path], /, *, out: Path, classes: Literal[19, 35] = 19) -> int:
+        """Cityscapes in its official tree and names.
+
+        Args:
+            source: the folder that holds leftImg8bit and gtFine.
+            out: the data folder to write.
+            classes: 19 training classes and unlabelled, or all 35 ids for instance-aware work.
+        """
+        return _say(prepare.prepare_cityscapes(source, out=out, classes=classes))
+
+    def camvid(source: Positional[Path], /, *, out: Path, classes: Literal[11, 32] = 11) -> int:
+        """CamVid: the original 32 colours, or the 11 classes of SegNet's form.
+
+        Args:
+            source: the folder of photographs and labels.
+            out: the data folder to write.
+            classes: 11 classes and unlabelled, or all 32.
+        """
+        return _say(prepare.prepare_camvid(source, out=out, classes=classes))
+
+    def coco_stuff(source: Positional[Path], /, *, out: Path) -> int:
+        """COCO-Stuff: 182 classes and unlabelled, with instances where there are some.
+
+        Args:
+            source: the folder of photographs and label maps.
+            out: the data folder to write.
+        """
+        return _say(prepare.prepare_coco_stuff(source, out=out))
+
+    def palette(
+        source: Positional[Path],
+        /,
+        *,
+        out: Path,
+        map: Path | None = None,
+        classes: Path | None = None,
+        tolerance: int = 0,
+        val_share: float = 0.1,
+    ) -> int:
+        """Colour-coded layouts of any origin, RGB or indexed, with or without photographs.
+
+        Args:
+            source: a folder of layouts, or of photos/ and layouts/, or of train/ and val/ with those.
+            out: the data folder to write.
+            map: a JSON file that sends classes to classes; what it does not name becomes void.
+            classes: a classes.json or palette.json that names the colours.
+            tolerance: snap colours to the nearest class within so many steps of a channel (0..255).
+            val_share: the share of scenes held out, where the source has no split.
+        """
+        return _say(
+            prepare_palette(source, out=out, map=map, classes=classes, tolerance=tolerance, val_share=val_share)
+        )
+
+    def toy(*, out: Path, size: tuple[int, int] = (96, 128), train: int = 400, val: int = 40, seed: int = 0) -> int:
+        """A procedural toy world: street scenes with instances, drawn by numbers.
+
+        Args:
+            out: the data folder to write.
+            size: height and width.
+            train: scenes to train on.
+            val: scenes held out.
+            seed: another seed is another world.
+        """
+        from photogram.data.toy import write_toy
+
+        write_toy(out, size=size, train=train, val=val, seed=seed)
+        print(f"{out}: {train} scenes to train on and {val} held out; `photogram check {out}` examines them")
+        return 0
+
+    forms: dict[str, Callable[..., int]] = dict(zip(FORMS, (cityscapes, camvid, coco_stuff, palette, toy), strict=True))
+    return tyro.extras.subcommand_cli_from_dict(forms, prog="photogram prepare", args=list(arguments))
+
+
+def _say(prepared: Prepared) -> int:
+    """Tell what a preparer made, on stdout, and what it noticed, on stderr."""
+    splits = ", ".join(
+        f"{count.name} {count.layouts} layouts and {count.photos} photographs" for count in prepared.splits
+    )
+    print(f"{prepared.out}: {splits}; {len(prepared.classes)} classes; {prepared.skipped} scenes were there already")
+    for warning in prepared.warnings:
+        print(f"photogram: note: {warning}", file=sys.stderr)
+    if prepared.report is not None:
+        for name, share in prepared.report.shares.items():
+            print(f"  {share:7.2%}  {name}")
+        print(f"  {prepared.report.distinct} distinct colours; {prepared.report.unlabelled:.2%} unlabelled")
+    print(f"next: photogram check {prepared.out}")
+    return 0
+
+
+# --- check -----------------------------------------------------------------------------------------------------------
+
+
+def _check(arguments: Sequence[str]) -> int:
+    def check(data: Positional[Path], /, *, json_: Annotated[bool, tyro.conf.arg(name="json")] = False) -> int:
+        """The data doctor: read every file of a data folder and say what is wrong with it.
+
+        Args:
+            data: the data folder.
+            json_: print the findings as JSON, for programs.
+        """
+        from photogram.data.check import check as examine
+        from photogram.data.check import render
+
+        report = examine(data, quiet=json_)
+        if json_:
+            print(json.dumps(report.to_json(), indent=2))
+        else:
+            from rich.console import Console
+
+            render(report, Console())
+        return 1 if report.stops_training else 0
+
+    return _parse(check, "check", arguments)
+
+
+# --- train -----------------------------------------------------------------------------------------------------------
+
+
+_FROM = tyro.conf.arg(name="from", metavar="FOLDER")
+
+
+@dataclass(frozen=True)
+class TrainFlags:
+    """What every recipe is trained with."""
+
+    data: Path
+    """The data folder."""
+    out: Path
+    """The run's folder; the same command again goes on there."""
+    steps: int
+    """Train until so many steps are taken; a later command may ask for more."""
+    size: tuple[int, int] | None = None
+    """Height and width to train at; without it, the size of the first photograph."""
+    batch_size: int = 1
+    """Photographs a step and process."""
+    seed: int = 0
+    """Of the first weights, the order and all noise."""
+    save_every: int = 1000
+    """Steps between two saves of state, network, sheet and report."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16: convolutions in bfloat16, the rest in float32; auto: where the device has it."""
+    workers: int = 1
+    """Processes that read data ahead."""
+    fit: Literal["stretch", "crop"] = "stretch"
+    """Photographs of another aspect: stretch them, or cover the size and crop a window."""
+    flip: bool = False
+    """Mirror every second scene."""
+    start_from: Annotated[Path | None, _FROM] = None
+    """A run or published network to start from."""
+
+
+def _train(arguments: Sequence[str]) -> int:
+    from photogram.recipes import members
+
+    def command(recipe: type[Any]) -> type[Any]:
+        parts = [("flags", tyro.conf.OmitArgPrefixes[TrainFlags]), ("recipe", tyro.conf.OmitArgPrefixes[recipe])]
+        return make_dataclass(recipe.__name__, parts, namespace={"__doc__": recipe.__doc__})
+
+    recipes = {recipe.__name__.lower(): command(recipe) for recipe in members()}
+    first, known = (arguments[0] if arguments else "--"), ", ".join(recipes)
+    if first.startswith("-") and first not in ("-h", "--help"):
+        raise UserError(f"give a recipe first: photogram train RECIPE --data DATA --out RUN; there is {known}")
+    if not first.startswith("-") and first not in recipes:
+        raise UserError(f"unknown recipe {first!r}{nearest(first, list(recipes))}; there is {known}")
+    asked = tyro.extras.subcommand_cli_from_dict(
+        recipes, prog="photogram train", args=list(arguments), config=(tyro.conf.FlagCreatePairsOff,)
+    )
+    return _run_training(asked.flags, asked.recipe)
+
+
+def _run_training(flags: TrainFlags, recipe: Any) -> int:
+    from rich.console import Console
+
+    from photogram.data.folder import Folder
+    from photogram.images import image_size
+    from photogram.training import Plan, train
+
+    main = int(os.environ.get("RANK", "0")) == 0  # torchrun starts many; one of them speaks
+    console = Console(stderr=True, quiet=not main)
+    first = Folder(flags.data, "train").pairs[0].photo
+    assert first is not None  # Folder leaves out what has no photograph
+    size = flags.size or image_size(first)
+    if flags.size is None:
+        console.print(f"training at {size[0]} x {size[1]}, the size of {first.name}; --size takes another")
+    has_val = _quick_check(flags.data, size, console)
+    plan = Plan(
+        steps=flags.steps,
+        batch_size=flags.batch_size,
+        seed=flags.seed,
+        save_every=flags.save_every,
+        precision=flags.precision,
+        workers=flags.workers,
+        start_from=flags.start_from,
+    )
+    train(
+        recipe,
+        Folder(flags.data, "train", size=size, fit=flags.fit, flip=flags.flip),
+        flags.out,
+        plan,
+        Folder(flags.data, "val", size=size, fit=flags.fit, photos=False) if has_val else None,
+    )
+    console.print(f"trained; open {flags.out / 'report.html'}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _quick_check(data: Path, size: tuple[int, int], console: Console) -> bool:
+    """Stop for what would stop the training, mention the rest, a line a kind; whether there is a val to look at."""
+    from photogram.data.check import check, render
+
+    report = check(data, quick=True, size=size, quiet=console.quiet)
+    if report.stops_training:
+        render(report, console)
+        raise UserError(f"{data}: the data would stop the training; mend what is listed above")
+    kinds: dict[str, list[str]] = {}
+    for finding in report.findings:
+        if finding.severity == "warning":
+            kinds.setdefault(finding.kind, []).append(f"{finding.path}: {finding.message}")
+    for kind, lines in kinds.items():
+        more = f" ({len(lines)} such; `photogram check {data}` lists them)" if len(lines) > 1 else ""
+        console.print(f"warning: {kind}: {lines[0]}{more}", highlight=False, markup=False, soft_wrap=True)
+    return "val" in report.splits and report.splits["val"].layouts > 0
+
+
+# --- synthesize ------------------------------------------------------------------------------------------------------
+
+
+def _synthesize(arguments: Sequence[str]) -> int:
+    def command(
+        run: Positional[Path],
+        layouts: Positional[tuple[str, ...]],
+        /,
+        *,
+        out: Path,
+        seed: int = 0,
+        size: tuple[int, int] | Literal["native"] | None = None,
+        format: Literal["png", "jpg", "webp"] = "png",
+        sheet: bool = False,
+        precision: Literal["auto", "fp32", "bf16"] = "auto",
+        overwrite: bool = False,
+    ) -> int:
+        """Paint layouts with what a run has learned. Finished paintings are skipped; the same seed, the same bytes.
+
+        Args:
+            run: a run, or a published network.
+            layouts: layout files, folders of them, or - for a list of files on stdin, one a line.
+            out: the folder for the paintings.
+            seed: of whatever the network draws.
+            size: height and width to paint at, or native for each file's own; without it, the size trained at.
+            format: png, jpg or webp.
+            sheet: also write sheet.png, layouts beside paintings.
+            precision: bf16 or fp32; auto takes bf16 where the processor has it.
+            overwrite: paint over what was painted with other settings.
+        """
+        from photogram.recipes import load
+        from photogram.synthesis import collect, synthesize
+
+        summary = synthesize(
+            load(run),
+            collect(layouts, sys.stdin),
+            out,
+            seed=seed,
+            size=size,
+            format=format,
+            sheet=sheet,
+            precision=precision,
+            overwrite=overwrite,
+            source=run,
+        )
+        for failure in summary.failures:
+            complain(failure, 1)
+        print(f"{out}: {summary.painted} painted, {summary.skipped} were there, {summary.failed} failed")
+        return 1 if summary.failures else 0
+
+    return _parse(command, "synthesize", arguments)
+
+
+# --- quickstart ------------------------------------------------------------------------------------------------------
+
+
+def _quickstart(arguments: Sequence[str]) -> int:
+    def command(out: Path = Path("quickstart")) -> int:
+        """Train a small network on a toy world and paint scenes that it has not seen; offline, in minutes.
+
+        Args:
+            out: the folder for the data, the run and the paintings.
+        """
+        from photogram.quickstart import quickstart
+
+        sheet = quickstart(out)
+        print(NEXT.format(sheet=sheet, out=out))
+        return 0
+
+    return _parse(command, "quickstart", arguments)
+
+
+NEXT = """
+Open {sheet}
+  Each row is a layout that the network has not seen, what it painted, and the toy world's own picture.
+  {out}/run/report.html has the curves.
+
+Next, with your own photographs and layouts:
+  photogram prepare palette YOUR_FOLDER --out data      # photos/ and layouts/, colour-coded; or cityscapes, camvid, ...
+  photogram check data
+  photogram train crn --data data --out runs/mine --size 192 256 --perceptual squeezenet --steps 20000
+  photogram synthesize runs/mine data/val/layouts --out painted --sheet"""
+
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "quickstart": _quickstart,
+    "prepare": _prepare,
+    "check": _check,
+    "train": _train,
+    "synthesize": _synthesize,
+}
