@@ -6,8 +6,10 @@ import abc
 import inspect
 import json
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from types import UnionType
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import safetensors.torch
 import torch
@@ -67,6 +69,10 @@ class Network(nn.Module):
             raise UserError(f"{folder / CONFIG}: arguments {sorted(found ^ expected)} are unknown or missing")
         if not isinstance(arguments["spec"], dict):
             raise UserError(f"{folder / CONFIG}: spec is {arguments['spec']!r}, not an object")
+        for name, kind in get_type_hints(cls.__init__).items():
+            if name in arguments and name != "spec" and not _fits(arguments[name], kind):
+                asked = inspect.signature(cls.__init__).parameters[name].annotation
+                raise UserError(f"{folder / CONFIG}: {name} is {json.dumps(arguments[name])}, but it must be {asked}")
         try:
             with torch.device("meta"):  # no time for an initialisation that is overwritten at once
                 network = cls(**{**arguments, "spec": SceneSpec.from_json(arguments["spec"])})
@@ -127,9 +133,73 @@ def _tuples(value: object) -> object:
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 
+def _fits(value: object, kind: Any) -> bool:
+    """Whether an argument that comes from JSON is of the kind that the constructor is annotated with."""
+    outer, inner = get_origin(kind), get_args(kind)
+    if outer is tuple and isinstance(value, tuple):
+        kinds = inner[:1] * len(value) if inner[-1] is ... else inner
+        return len(kinds) == len(value) and all(map(_fits, value, kinds))
+    if outer is Literal:
+        return value in inner
+    if outer in (Union, UnionType):
+        return any(_fits(value, one) for one in inner)
+    return type(value) in ((int, float) if kind is float else (outer or kind,))  # a bool is no number
+
+
 @dataclass(frozen=True)
 class NoOptions:
     """For generators that have nothing to choose at synthesis."""
+
+
+def as_condition(asked: object) -> Condition:
+    """What `sample` was asked for as a condition whose parts are tensors of the right shapes and types.
+
+    Raises:
+        UserError: for anything else, saying what it is.
+    """
+    if isinstance(asked, Condition):
+        condition = asked
+    elif isinstance(asked, Layout):
+        condition = Condition(layout=asked)
+    elif asked is None or isinstance(asked, Tensor):
+        condition = Condition(image=asked)
+    else:
+        raise UserError(f"condition is a {type(asked).__name__}; pass a photogram.Layout, an image tensor or both")
+    layout, image = condition
+    if layout is not None:
+        _check_layout_form(layout)
+    if image is not None:
+        if not (isinstance(image, Tensor) and image.is_floating_point() and image.ndim == 4):
+            raise UserError(f"image is {_form(image)}; it must be floating-point [n, channels, h, w] in [-1, 1]")
+        if not image.numel():
+            raise UserError(f"image is empty: {_form(image)}")
+        if layout is not None and (len(image), *image.shape[2:]) != tuple(layout.classes.shape):
+            raise UserError(f"image is {_form(image)}, but the layout is {_form(layout.classes)}; sizes must agree")
+    return condition
+
+
+_INDICES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+def _check_layout_form(layout: object) -> None:
+    if not isinstance(layout, Layout):
+        raise UserError(f"layout is a {type(layout).__name__}; pass a photogram.Layout")
+    for name, maps in zip(("classes", "instances"), layout, strict=True):
+        if maps is None and name == "instances":
+            continue
+        if not (isinstance(maps, Tensor) and maps.dtype in _INDICES and maps.ndim == 3):
+            raise UserError(f"layout: {name} is {_form(maps)}; it must be integers (uint8 to int64) [n, h, w]")
+        if not maps.numel():
+            raise UserError(f"layout is empty: {name} is {_form(maps)}")
+        if maps.shape != layout.classes.shape:
+            raise UserError(f"layout: {name} is {_form(maps)}, but classes is {_form(layout.classes)}")
+
+
+def _form(value: object) -> str:
+    """A tensor's type and shape, for messages; of anything else, its type."""
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
 
 
 class Generator(Network, abc.ABC):
@@ -165,14 +235,17 @@ class Generator(Network, abc.ABC):
             Photographs in [-1, 1].
 
         Raises:
-            UserError: for a condition that the network was not trained on, such as a class that it does not know.
+            UserError: for a condition that the network was not trained on, such as a class that it does not know, or a
+                seed that is no integer of 0 to 2^63 - 1.
         """
         options = self.Options() if options is None else options
         if not isinstance(options, self.Options):
             raise UserError(f"{type(self).__name__} takes {self.Options.__name__}, not {type(options).__name__}")
+        if not isinstance(seed, Integral) or not 0 <= seed < 1 << 63:
+            raise UserError(f"seed {seed!r}: must be an integer of 0 or more, below 2^63")
         condition = self._checked(condition)
         size, device = condition.size, next(self.parameters()).device
-        noise = torch.Generator(device).manual_seed(seed)
+        noise = torch.Generator(device).manual_seed(int(seed))
         training = self.training
         self.eval()
         try:
@@ -183,18 +256,15 @@ class Generator(Network, abc.ABC):
         photo = photo.float().clamp(-1, 1)
         return photo if size is None else photo[..., : size[0], : size[1]].contiguous()
 
-    def _checked(self, condition: Condition | Layout | Tensor | None) -> Condition:
+    def _checked(self, asked: object) -> Condition:
         """Check at the door what is asked for, against what the network was trained on."""
-        if isinstance(condition, Layout):
-            condition = Condition(layout=condition)
-        elif isinstance(condition, Tensor):
-            condition = Condition(image=condition)
-        elif condition is None:
-            condition = Condition()
+        condition, name = as_condition(asked), type(self).__name__
         layout, image = condition
-        if (layout is not None) != (self.spec.num_classes > 0):
-            raise UserError(f"{type(self).__name__} paints {'from layouts' if self.spec.num_classes else 'without'}")
-        channels = 0 if image is None else image.shape[-3]
+        if layout is None and self.spec.num_classes:
+            raise UserError(f"{name} paints from layouts, but none was given; pass a photogram.Layout")
+        if layout is not None and not self.spec.num_classes:
+            raise UserError(f"{name} takes no layout, but one was given")
+        channels = 0 if image is None else image.shape[1]
         if channels != self.spec.image_channels:
             raise UserError(
                 f"the condition's image has {channels} channels, but the network was trained on "

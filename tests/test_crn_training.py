@@ -6,6 +6,7 @@ import io
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from test_crn import Blur, cascade, random_layout, randomise_norms, spec_of
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from photogram.errors import UserError
 from photogram.nn.trunks import load_trunk
@@ -39,9 +41,15 @@ def blur(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crn, "load_trunk", lambda perceptual: Blur())
 
 
-def run_of(spec: SceneSpec, photographs: int = 10, batch_size: int = 1, start_from: Path | None = None) -> Run:
+def run_of(
+    spec: SceneSpec,
+    photographs: int = 10,
+    batch_size: int = 1,
+    start_from: Path | None = None,
+    precision: Literal["no", "bf16"] = "no",
+) -> Run:
     AcceleratorState._reset_state(reset_partial_state=True)
-    return Run(Accelerator(cpu=True), spec, photographs, batch_size, 0, start_from)
+    return Run(Accelerator(cpu=True, mixed_precision=precision), spec, photographs, batch_size, 0, start_from)
 
 
 def start(recipe: CRN = RECIPE, seed: int = 0, **changes: object) -> CRNTraining:
@@ -82,13 +90,96 @@ def test_check_12_calibration_on_a_toy_loader_returns_m0_over_ml(blur: None):
         assert training.calibration.current.tolist() == pytest.approx((m[0] / m).tolist(), rel=1e-6)
         weighted = float((training.calibration.current * seen[-1]).sum())
         assert losses["loss"].item() == pytest.approx(weighted, rel=1e-5)
-    assert calibrated([8.0, 4.0, 80.0]) == (1.0, 2.0, 0.1)
+    assert calibrated({"image": 8.0, "half": 4.0, "quarter": 80.0}) == (1.0, 2.0, 0.1)
 
 
-@pytest.mark.parametrize("means", [[1.0, 0.0], [1.0, float("nan")], [float("inf"), 1.0], [1.0, -1.0]])
-def test_terms_that_nothing_can_balance_are_refused(means: list[float]):
-    with pytest.raises(ValueError, match="all must be positive"):
-        calibrated(means)
+@pytest.mark.parametrize(("terms", "name"), [((1.0, 0.0, 2.0), "half"), ((0.0, 1.0, 2.0), "image")])
+@pytest.mark.parametrize("when", [{"calibrate_first": 4}, {"calibrate_first": 0, "calibrate_epoch": 1}])
+def test_a_term_of_zero_is_named_with_the_way_out(terms: tuple[float, ...], name: str, when: dict[str, object]):
+    c = calibration(photographs=4, **when)
+    with pytest.raises(UserError, match=f"the term '{name}' is 0 .* --loss-weights, one each for image half quarter"):
+        for seen in range(5):
+            c.weights(torch.tensor(terms), seen)
+
+
+def test_a_term_that_is_zero_once_is_balanced_by_the_other_photographs():
+    c = calibration(calibrate_first=4)
+    c.weights(torch.tensor([2.0, 1.0, 1.0]), 0)
+    assert c.weights(torch.tensor([2.0, 0.0, 1.0]), 1).tolist() == [1, 4, 2]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("when", [{"calibrate_first": 4}, {"calibrate_first": 0, "calibrate_epoch": 1}])
+def test_terms_that_are_not_finite_leave_the_weights_to_the_loops_own_check(value: float, when: dict[str, object]):
+    c, untouched = calibration(photographs=4, **when), calibration(photographs=4, **when)
+    for one in (c, untouched):
+        one.weights(terms_at(0), 0)
+    before = c.current
+    assert torch.equal(c.weights(torch.tensor([1.0, value, 2.0]), 1), before)
+    assert str(c.state_dict()) == str(untouched.state_dict())
+
+
+def test_a_step_that_is_not_finite_ends_without_an_error_of_its_own(blur: None):
+    training, one = start(), scene(0)
+    assert one.photo is not None
+    one.photo[0, 0, 0, 0] = float("nan")
+    assert training.step(one, 0)["loss"].isnan()
+
+
+class Calls(TorchFunctionMode):
+    """Which methods of tensors are called, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(getattr(func, "__name__", ""))
+        return func(*args, **(kwargs or {}))
+
+
+def test_means_are_widened_on_the_processor_since_some_devices_cannot():
+    c = calibration()
+    with Calls() as calls:
+        c.weights(terms_at(0), 0)
+    assert calls.names.index("cpu") < calls.names.index("double")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learning_rate": -0.1}, r"--learning-rate -0\.1: must be above 0 and finite"),
+        ({"learning_rate": 0.0}, r"--learning-rate 0\.0: must be above 0"),
+        ({"learning_rate": float("nan")}, "--learning-rate nan: must be above 0"),
+        ({"learning_rate": float("inf")}, "--learning-rate inf: must be above 0 and finite"),
+        ({"calibrate_first": -1}, "--calibrate-first -1: must be 0 or more"),
+        ({"calibrate_epoch": -2}, "--calibrate-epoch -2: must be 0 or more"),
+        ({"loss_weights": (1.0, -0.5, 1.0)}, r"--loss-weights 1\.0 -0\.5 1\.0: must be finite and 0 or more"),
+        ({"loss_weights": (1.0, float("nan"), 1.0)}, r"--loss-weights 1\.0 nan 1\.0: must be finite"),
+        ({"loss_weights": (1.0, float("inf"), 1.0)}, r"--loss-weights 1\.0 inf 1\.0: must be finite"),
+        ({"loss_weights": (0.0, 0.0, 0.0)}, r"--loss-weights 0\.0 0\.0 0\.0: .* one of them above 0"),
+        ({"widths": ()}, "--widths: must be one positive integer or more"),
+        ({"widths": (8, 0)}, "--widths 8 0: must be one positive integer or more"),
+        ({"widths": (-4,)}, "--widths -4: must be one positive integer or more"),
+    ],
+)
+def test_values_that_no_training_can_have_are_refused_before_anything_starts(
+    changes: dict[str, object], message: str, blur: None
+):
+    recipe = replace(RECIPE, **changes)  # type: ignore[arg-type]
+    for refuse in (recipe.size_multiple, lambda: recipe.start(run_of(spec_of(4)))):
+        with pytest.raises(UserError, match=message):
+            refuse()
+
+
+def test_photographs_that_the_features_cannot_see_are_refused_at_the_start():
+    recipe = replace(RECIPE, perceptual="squeezenet")
+    for channels in (2, 4):
+        with pytest.raises(UserError, match=f"squeezenet sees photographs of 1 or 3 channels, .* have {channels};"):
+            recipe.start(run_of(replace(spec_of(4, (8, 16)), photo_channels=channels)))
+    with pytest.raises(UserError, match="--size 4 16: squeezenet needs 8 pixels a side or more"):
+        recipe.start(run_of(spec_of(4, (4, 16))))
+    recipe.start(run_of(replace(spec_of(4, (8, 16)), photo_channels=1)))
 
 
 def test_the_number_of_weights_must_be_the_number_of_terms(blur: None):
@@ -242,6 +333,45 @@ def test_a_training_goes_on_identically_from_its_state(blur: None):
     assert losses_of(resumed, range(13, 24)) == losses[13:]
     weights = [list(t.published()["generator"].parameters()) for t in (whole, resumed)]
     assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_what_is_published_paints_as_it_does_when_it_is_loaded(
+    precision: Literal["no", "bf16"], tmp_path: Path, blur: None
+):
+    torch.manual_seed(0)
+    training = replace(RECIPE, widths=(32, 16, 16)).start(run_of(spec_of(4), precision=precision))
+    for number in range(2):
+        training.step(scene(number), number)
+    published, layout = training.published()["generator"], random_layout((8, 16), n=2)
+    published.save_pretrained(tmp_path)
+    loaded = CascadedRefinementNetwork.from_pretrained(tmp_path)
+    assert torch.equal(published.sample(layout), loaded.sample(layout))
+    rounded = torch.equal(training.generator(layout).clamp(-1, 1), loaded.sample(layout))
+    assert rounded == (precision == "no")  # in training, convolutions are in the training's precision
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_a_step_is_the_plain_formula(precision: Literal["no", "bf16"], blur: None):
+    """The painting in the training's precision, its loss in float32, and Adam."""
+    recipe = replace(RECIPE, loss_weights=(1, 0.5, 0.25), learning_rate=1e-2)
+    torch.manual_seed(0)
+    training = recipe.start(run_of(spec_of(4), precision=precision))
+    torch.manual_seed(0)
+    network = CascadedRefinementNetwork(spec=spec_of(4), widths=recipe.widths)
+    network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    adam, loss = torch.optim.Adam(network.parameters(), lr=1e-2, fused=True), PerceptualLoss(Blur())
+    for number in range(3):
+        one = scene(number)
+        assert one.condition.layout is not None and one.photo is not None
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            terms = loss(network(one.condition.layout).float(), one.photo)
+        total = (torch.tensor([1, 0.5, 0.25]) * terms).sum()
+        adam.zero_grad()
+        total.backward()
+        adam.step()
+        assert training.step(one, number)["loss"].item() == total.item()
+    assert_equal(training.published()["generator"], network)
 
 
 def test_data_without_layouts_or_with_images_is_refused(blur: None):

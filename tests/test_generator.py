@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -14,7 +17,7 @@ from torch import Tensor, nn
 
 import photogram
 from photogram.errors import UserError
-from photogram.generator import CARD, CONFIG, WEIGHTS, Generator, NoOptions
+from photogram.generator import CARD, CONFIG, WEIGHTS, Generator, NoOptions, _fits
 from photogram.recipes import load
 from photogram.recipes.crn import CascadedRefinementNetwork
 from photogram.scene import Condition, Layout, SceneClass, SceneSpec
@@ -132,6 +135,43 @@ def test_a_network_that_no_recipe_publishes_is_opened_by_its_class_alone(tmp_pat
 # Loading is strict.
 
 
+Kinds = tuple[int, str] | Literal["a", 2] | None
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "fits"),
+    [
+        (1, int, True),
+        (True, int, False),
+        (1, float, True),
+        (True, float, False),
+        ("1", float, False),
+        (True, bool, True),
+        (1, bool, False),
+        ((), tuple[int, ...], True),
+        ((1, 2), tuple[float, ...], True),
+        ((1, 2), tuple[int, int], True),
+        ((1, 2, 3), tuple[int, int], False),
+        ((1, "a"), Kinds, True),
+        (("a", 1), Kinds, False),
+        (None, Kinds, True),
+        ("a", Kinds, True),
+        ("b", Kinds, False),
+        ({"a": 1}, dict[str, int], True),
+        ((1,), dict[str, int], False),
+    ],
+)
+def test_arguments_fit_the_kinds_that_constructors_ask_for(value: object, kind: object, fits: bool):
+    assert _fits(value, kind) is fits
+
+
+def test_an_argument_that_no_constructor_takes_is_refused_by_the_constructor_too():
+    construct = inspect.unwrap(CascadedRefinementNetwork.__init__)
+    for widths in (5, 2.5, None, [6, 5], "65"):
+        with pytest.raises(UserError, match="must be one positive integer or more"):
+            construct(CascadedRefinementNetwork.__new__(CascadedRefinementNetwork), spec=SPEC, widths=widths)
+
+
 def test_a_folder_that_does_not_exist_or_holds_nothing_is_named(tmp_path: Path):
     with pytest.raises(UserError, match="nowhere: no such folder"):
         load(tmp_path / "nowhere")
@@ -163,6 +203,13 @@ def change_config(folder: Path, **changes: object) -> None:
         ({"arguments__widths": ...}, r"arguments \['widths'\] are unknown or missing"),
         ({"arguments__depth": 3}, r"arguments \['depth'\] are unknown or missing"),
         ({"arguments": [1, 2]}, "arguments .* are unknown or missing"),
+        ({"arguments__widths": 5}, r"config\.json: widths is 5, but it must be tuple\[int, \.\.\.\]"),
+        ({"arguments__widths": 2.5}, r"config\.json: widths is 2\.5, but"),
+        ({"arguments__widths": None}, r"config\.json: widths is null, but"),
+        ({"arguments__widths": "654"}, r'config\.json: widths is "654", but'),
+        ({"arguments__widths": [6, 5.0, 4]}, r"config\.json: widths is \[6, 5\.0, 4\], but"),
+        ({"arguments__widths": [6, True, 4]}, r"config\.json: widths is \[6, true, 4\], but"),
+        ({"arguments__widths": [6, [5], 4]}, r"config\.json: widths is \[6, \[5\], 4\], but"),
         ({"arguments__widths": [6, -5, 4]}, r"config\.json: widths \(6, -5, 4\)"),
         ({"arguments__widths": []}, r"widths \(\)"),
         ({"arguments__widths": [6, 0, 4]}, r"widths \(6, 0, 4\)"),
@@ -263,19 +310,89 @@ def test_wider_integers_and_a_whole_condition_paint_the_same():
 
 def test_the_condition_must_be_of_the_kind_that_it_was_trained_on():
     image = torch.zeros(1, 3, 16, 24)
-    for condition in (None, Condition()):
-        with pytest.raises(UserError, match="CascadedRefinementNetwork paints from layouts"):
+    none = "CascadedRefinementNetwork paints from layouts, but none was given; pass a photogram.Layout"
+    for condition in (None, Condition(), image):
+        with pytest.raises(UserError, match=none):
             cascade().sample(condition)
-    with pytest.raises(UserError, match="paints from layouts"):
-        cascade().sample(image)
     with pytest.raises(UserError, match="image has 3 channels, but the network was trained on 0"):
         cascade().sample(Condition(random_layout(16, 24), image))
-    with pytest.raises(UserError, match="Noise paints without"):
+    with pytest.raises(UserError, match="Noise takes no layout, but one was given"):
         Noise(spec=FREE).sample(random_layout(8, 16))
     with pytest.raises(UserError, match="image has 3 channels, but the network was trained on 2"):
         Noise(spec=SKETCH).sample(image)
     with pytest.raises(UserError, match="image has 0 channels, but the network was trained on 2"):
         Noise(spec=SKETCH).sample()
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        (
+            Layout(torch.zeros(16, 24, dtype=torch.uint8)),
+            r"classes is uint8 \[16, 24\]; it must be integers .*\[n, h, w\]",
+        ),
+        (Layout(torch.zeros(1, 1, 16, 24, dtype=torch.uint8)), r"classes is uint8 \[1, 1, 16, 24\]; it must be"),
+        (Layout(torch.zeros(1, 16, 24)), r"classes is float32 \[1, 16, 24\]; it must be integers"),
+        (Layout(torch.zeros(1, 16, 24, dtype=torch.bool)), "classes is bool .*; it must be integers"),
+        (Layout(torch.zeros(1, 0, 0, dtype=torch.uint8)), r"layout is empty: classes is uint8 \[1, 0, 0\]"),
+        (Layout(torch.zeros(0, 16, 24, dtype=torch.uint8)), r"layout is empty: classes is uint8 \[0, 16, 24\]"),
+        (Layout(np.zeros((1, 16, 24), np.uint8)), "classes is a ndarray; it must be integers"),  # type: ignore[arg-type]
+        (Layout(None), "classes is a NoneType; it must be integers"),  # type: ignore[arg-type]
+        (
+            Layout(torch.zeros(1, 8, 8).int(), torch.zeros(1, 8, 9).int()),
+            r"instances is int32 \[1, 8, 9\], but classes",
+        ),
+        (Layout(torch.zeros(1, 8, 8).int(), torch.zeros(1, 8, 8)), "instances is float32 .*; it must be integers"),
+        (Condition(torch.zeros(1, 16, 24).byte()), "layout is a Tensor; pass a photogram.Layout"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_layout_of_another_form_is_refused(condition: Layout | Condition, message: str):
+    with pytest.raises(UserError, match=message):
+        cascade().sample(condition)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (torch.zeros(2, 8, 16), r"image is float32 \[2, 8, 16\]; it must be floating-point \[n, channels, h, w\]"),
+        (torch.zeros(16), r"image is float32 \[16\]; it must be floating-point"),
+        (torch.zeros(1, 2, 8, 16, dtype=torch.uint8), "image is uint8 .*; it must be floating-point"),
+        (torch.zeros(1, 2, 0, 0), r"image is empty: float32 \[1, 2, 0, 0\]"),
+    ],
+)
+def test_an_image_of_another_form_is_refused(image: Tensor, message: str):
+    with pytest.raises(UserError, match=message):
+        Noise(spec=SKETCH).sample(image)
+
+
+def test_a_layout_and_an_image_must_be_of_one_size():
+    both = Noise(spec=replace(SPEC, image_channels=2))
+    assert both.sample(Condition(random_layout(8, 16), torch.zeros(1, 2, 8, 16))).shape == (1, 3, 8, 16)
+    for image in (torch.zeros(1, 2, 8, 8), torch.zeros(2, 2, 8, 16)):
+        with pytest.raises(UserError, match=r"but the layout is uint8 \[1, 8, 16\]; sizes must agree"):
+            both.sample(Condition(random_layout(8, 16), image))
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 63, 1 << 64])
+def test_a_seed_out_of_range_is_refused(seed: int):
+    with pytest.raises(UserError, match=rf"seed {seed}: must be an integer of 0 or more, below 2\^63"):
+        Noise(spec=FREE).sample(seed=seed)
+
+
+def test_the_largest_seed_paints():
+    assert not torch.equal(Noise(spec=FREE).sample(seed=(1 << 63) - 1), Noise(spec=FREE).sample())
+
+
+def test_what_is_no_condition_and_no_seed_at_all_is_refused():
+    """As in production, where annotations are not checked."""
+    sample, network = inspect.unwrap(Generator.sample), Noise(spec=FREE)
+    for condition in (np.zeros((8, 16)), "layout.png", [[0, 1]]):
+        with pytest.raises(UserError, match=f"condition is a {type(condition).__name__}; pass a photogram.Layout"):
+            sample(network, condition)  # type: ignore[arg-type]
+    for seed in (0.5, "1", None):
+        with pytest.raises(UserError, match=f"seed {seed!r}: must be an integer"):
+            sample(network, seed=seed)  # type: ignore[arg-type]
+    assert sample(network, seed=np.int64(3)).shape == (1, 3, 8, 16)  # type: ignore[arg-type]
 
 
 def test_equal_seeds_paint_equally_and_others_otherwise():

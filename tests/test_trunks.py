@@ -7,6 +7,7 @@ import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from photogram.nn.trunks import (
     SqueezeNet,
     Trunk,
     load_trunk,
+    mirrored,
 )
 
 SHARED = Path(os.environ.get("PHOTOGRAM_SHARED", Path(__file__).parents[2] / "shared"))
@@ -156,8 +158,9 @@ def test_grey_photographs_are_seen_as_rgb_and_other_channels_are_refused(narrow:
     network = VGG(16, "vgg").frozen()
     grey = photograph()[:, :1]
     assert_same(network(grey), network(grey.expand(-1, 3, -1, -1)))
-    with pytest.raises(UserError, match="vgg sees photographs of 1 or 3 channels, not 4"):
+    with pytest.raises(ValueError, match="vgg sees photographs of 1 or 3 channels, not 4") as refused:
         network(torch.zeros(1, 4, 8, 8))
+    assert not isinstance(refused.value, UserError)  # a user's data is refused before; this is a mistake of ours
 
 
 # SqueezeNet, embedded.
@@ -219,6 +222,52 @@ def test_trunks_are_frozen_but_let_gradients_through():
     assert photo.grad is not None and photo.grad.abs().max() > 0
     assert not network.training and all(p.grad is None and not p.requires_grad for p in network.parameters())
     assert isinstance(network, SqueezeNet) and isinstance(network, Trunk) and network.name == "squeezenet"
+
+
+@pytest.mark.parametrize("size", [(2, 2), (2, 3), (5, 4), (20, 28)])
+def test_the_mirrored_border_equals_reflection_in_value_and_gradient(size: tuple[int, int]):
+    noise = torch.Generator().manual_seed(0)
+    photo = torch.randn(2, 3, *size, generator=noise, dtype=torch.float64)
+    weight = torch.randn(2, 3, size[0] + 2, size[1] + 2, generator=noise, dtype=torch.float64)
+    (ours, theirs) = pair = [photo.clone().contiguous(memory_format=torch.channels_last) for _ in "ab"]
+    for x in pair:
+        x.requires_grad_()
+    found, expected = mirrored(ours), F.pad(theirs, (1, 1, 1, 1), mode="reflect")
+    assert torch.equal(found, expected)
+    assert found.is_contiguous(memory_format=torch.channels_last)  # or the convolution would copy it
+    for y in (found, expected):
+        (y * weight).sum().backward()
+    assert ours.grad is not None and theirs.grad is not None
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-14, atol=1e-14)
+
+
+def test_squeezenet_uses_no_operation_whose_gradient_cuda_cannot_repeat():
+    used: set[str] = set()
+
+    def walk(node: Any) -> None:
+        seen, open_nodes = set(), [node]
+        while open_nodes:
+            one = open_nodes.pop()
+            if one is not None and one not in seen:
+                seen.add(one)
+                used.add(one.name())
+                open_nodes += [after for after, _ in one.next_functions]
+
+    walk(load_trunk("squeezenet")(photograph().requires_grad_())[-1].grad_fn)
+    assert any("Convolution" in name for name in used)
+    # Of torch.use_deterministic_algorithms' list: what has no deterministic backward on CUDA.
+    words = ("ReflectionPad", "ReplicationPad", "AdaptiveAvg", "AdaptiveMax", "Upsample", "GridSampler")
+    assert not [name for name in used if any(word in name for word in words)]
+
+
+@pytest.mark.parametrize("perceptual", ["squeezenet", "vgg"])
+def test_the_smallest_photograph_gives_all_maps(narrow: None, perceptual: str):
+    network = load_trunk("squeezenet") if perceptual == "squeezenet" else VGG(19, "vgg19").frozen()
+    side = network.smallest
+    assert all(f.numel() and f.isfinite().all() for f in network(photograph(side, side)))
+    if side > 1:
+        with pytest.raises(RuntimeError):
+            network(photograph(side - 1, 16))
 
 
 # `--perceptual FILE`.
@@ -322,20 +371,21 @@ def test_a_pth_that_holds_something_else_is_refused(tmp_path: Path):
 # MatConvNet's form.
 
 
-def matconvnet(weights: Weights, path: Path, turned: bool) -> None:
+def matconvnet(weights: Weights, path: Path, turned: bool, arrays: int = 2) -> None:
     """Write what MatConvNet writes: a cell of structs, kernels [h, w, c_in, c_out], biases as columns."""
     io = pytest.importorskip("scipy.io")
     layers: list[dict[str, object]] = []
     empty = np.zeros((0, 0))
     indices = [index for block in CONVOLUTIONS[19] for index in block]
     for n, index in enumerate(indices):
-        cell = np.empty((1, 2), dtype=object)
+        cell = np.empty((1, max(arrays, 2)), dtype=object)
+        cell[0, :] = [np.ones(1, np.float32)] * cell.shape[1]
         cell[0, 0] = weights[f"features.{index}.weight"].permute(2, 3, 1, 0).numpy()
         cell[0, 1] = weights[f"features.{index}.bias"].numpy().reshape(-1, 1)
         conv = {
             "name": f"conv{n}",
             "type": "conv",
-            "weights": cell,
+            "weights": cell[:, :arrays],
             "pad": np.ones((1, 4)),
             "stride": [1.0, 1.0],
         }
@@ -363,6 +413,14 @@ def test_matconvnets_file_is_read_by_field_name_and_permuted(narrow: None, tmp_p
     assert all(torch.equal(tensor, weights[name]) for name, tensor in network.state_dict().items())
     photo = photograph(32, 48)
     assert_same(network(photo), plain_vgg(normalised(photo, MATCONVNET), weights, 19))
+
+
+@pytest.mark.parametrize("arrays", [0, 1, 3])
+def test_a_mat_whose_layers_hold_other_than_kernel_and_bias_is_refused(narrow: None, tmp_path: Path, arrays: int):
+    path = tmp_path / "vgg.mat"
+    matconvnet(random_weights(vgg_shapes(19, NARROW)), path, turned=False, arrays=arrays)
+    with pytest.raises(UserError, match=r"vgg\.mat: is damaged or no MatConvNet network"):
+        load_trunk(str(path))
 
 
 def test_a_mat_that_is_damaged_or_something_else_is_refused(tmp_path: Path):

@@ -157,8 +157,9 @@ def mirrored(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h+2 w+2"]:
 
     It is `F.pad(x, (1, 1, 1, 1), mode="reflect")`, whose gradient is not deterministic on CUDA.
     """
-    x = torch.cat([x[..., 1:2], x, x[..., -2:-1]], dim=-1)
-    return torch.cat([x[..., 1:2, :], x, x[..., -2:-1, :]], dim=-2)
+    x = x.movedim(1, -1)  # as it lies in memory, where whole rows are copied
+    x = torch.cat([x[:, :, 1:2], x, x[:, :, -2:-1]], dim=2)
+    return torch.cat([x[:, 1:2], x, x[:, -2:-1]], dim=1).movedim(-1, 1)
 
 
 def load_trunk(perceptual: str) -> Trunk:
