@@ -22,7 +22,7 @@ class Item(NamedTuple):
 
     Args:
         source: the layout's file.
-        name: the painting's place in the output folder, without a suffix; may have folders.
+        name: the painting's place in the output folder, without a suffix; may have folders, with `/` between them.
     """
 
     source: Path
@@ -75,7 +75,7 @@ def plain(path: Path) -> Path:
 def _name(file: Path, base: Path) -> str:
     whole = plain(file)
     below = whole.relative_to(base if whole.is_relative_to(base) else whole.anchor)
-    return str(below.parent / below.stem)
+    return (below.parent / below.stem).as_posix()
 
 
 def _layouts_in(folder: Path) -> list[Path]:

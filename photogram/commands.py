@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional
 
-from photogram.cli import FORMS, complain
 from photogram.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -102,7 +101,13 @@ def _prepare(arguments: Sequence[str]) -> int:
         print(f"{out}: {train} scenes to train on and {val} held out; `photogram check {out}` examines them")
         return 0
 
-    forms: dict[str, Callable[..., int]] = dict(zip(FORMS, (cityscapes, camvid, coco_stuff, palette, toy), strict=True))
+    forms: dict[str, Callable[..., int]] = {
+        "cityscapes": cityscapes,
+        "camvid": camvid,
+        "coco-stuff": coco_stuff,
+        "palette": palette,
+        "toy": toy,
+    }
     return tyro.extras.subcommand_cli_from_dict(forms, prog="photogram prepare", args=list(arguments))
 
 
@@ -302,7 +307,7 @@ def _synthesize(arguments: Sequence[str]) -> int:
             source=run,
         )
         for failure in summary.failures:
-            complain(failure, 1)
+            print(f"photogram: {failure}", file=sys.stderr)
         print(f"{out}: {summary.painted} painted, {summary.skipped} were there, {summary.failed} failed")
         return 1 if summary.failures else 0
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,15 +10,17 @@ from typing import NamedTuple
 
 from photogram.collecting import SETTINGS, Item, is_there, plain
 from photogram.errors import UserError
-from photogram.images import replacing
+from photogram.locking import held
+from photogram.outputs import difference, read_record, write_record, writing
 
 SHEET = "sheet.png"
 
 
 class Place(NamedTuple):
-    """A layout's file, and the file that its painting becomes."""
+    """A layout's file, the painting's name in its folder, without a suffix, and the file that the painting becomes."""
 
     source: Path
+    name: str
     target: Path
 
 
@@ -62,7 +62,7 @@ class Places:
             raise UserError(f"{item.source}: its painting would be {target}, the sheet's place; rename the layout")
         if item.name not in self.names:
             self.names[item.name] = item.source
-            return Place(item.source, target)
+            return Place(item.source, item.name, target)
         earlier = self.names[item.name]
         if plain(earlier) == plain(item.source):
             return None
@@ -74,25 +74,9 @@ class Places:
 
 
 @contextmanager
-def writing(out: Path, done: str = "") -> Iterator[None]:
-    """A folder that cannot be written (any more) is the user's to mend."""
-    try:
-        yield
-    except OSError as e:
-        raise UserError(f"{out}: cannot be written ({e.strerror or e}); {done or 'give another --out'}") from None
-
-
-@contextmanager
 def only_one(out: Path) -> Iterator[None]:
-    """Hold the folder, and sweep out what a killed synthesis left; the lock falls with the process, however it ends."""
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        lock = (out / ".lock").open("w")
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{out}: another synthesis is painting into this folder") from None
+    """Hold the folder, and sweep out what a killed synthesis left; see `photogram.locking.held`."""
+    with held(out / ".lock", f"{out}: another synthesis is painting into this folder"):
         if (out / SETTINGS).exists():
             with writing(out):
                 for path in out.rglob(".*.partial"):
@@ -112,31 +96,18 @@ def refuse_strangers(out: Path) -> None:
 
 def read_settings(out: Path) -> dict[str, object] | None:
     """What was asked for when the folder was begun; None of a new folder."""
-    path = out / SETTINGS
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as e:
-        raise UserError(f"{path}: cannot be read ({e}); paint into another folder") from None
-    if not isinstance(settings, dict):
-        raise UserError(f"{path}: is no record of a synthesis; paint into another folder")
-    return settings
+    return read_record(out / SETTINGS, "paint into another folder")
 
 
 def agree(out: Path, started: dict[str, object] | None, settings: dict[str, object], source: str | Path | None) -> None:
     """Write `synthesis.json`, or refuse to go on with a folder that was begun otherwise."""
     if started is None:
-        record = settings | {"source": None if source is None else str(source)}
-        with writing(out), replacing(out / SETTINGS) as file:
-            file.write((json.dumps(record, indent=2) + "\n").encode())
-        return
-    for name, asked in settings.items():
-        if started.get(name) != asked:
-            raise UserError(
-                f"{out}: was begun with {name} = {json.dumps(started.get(name))}, not {json.dumps(asked)}; "
-                "repeat the first command, give another --out, or --overwrite"
-            )
+        return write_record(out / SETTINGS, settings | {"source": None if source is None else str(source)})
+    differs = difference(started, settings)
+    if differs is not None:
+        raise UserError(
+            f"{out}: was begun with {differs}; repeat the first command, give another --out, or --overwrite"
+        )
 
 
 def make_room(out: Path, started: dict[str, object], settings: dict[str, object], names: set[str]) -> None:
@@ -146,12 +117,12 @@ def make_room(out: Path, started: dict[str, object], settings: dict[str, object]
         UserError: where others would be left, that were painted otherwise.
     """
     old = {
-        path: str(path.relative_to(out).with_suffix(""))
+        path: path.relative_to(out).with_suffix("").as_posix()
         for path in sorted(out.rglob("[!.]*"))
         if path.suffix in (".png", ".jpg", ".webp") and path != out / SHEET and path.is_file()
     }
     others = [path for path, name in old.items() if name not in names]
-    if others and any(started.get(name) != asked for name, asked in settings.items()):
+    if others and difference(started, settings) is not None:
         raise UserError(
             f"{others[0]}: would stay among paintings that are made otherwise ({len(others)} such); "
             "remove it, or give another --out"

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from photogram.errors import UserError
 from photogram.generator import CONFIG
-from photogram.images import replacing
+from photogram.locking import held
+from photogram.outputs import difference, read_record, write_record, writing
 
 SETTINGS, LOCK = "run.json", ".lock"
 
 
 @contextmanager
 def only_one(out: Path, main: bool) -> Iterator[None]:
-    """Hold the folder, which is made where it is missing; the lock falls with the process, however it ends.
-
-    Processes that read data do not inherit it: they live on for some seconds where this one is killed.
+    """Hold the folder, which is made where it is missing; see `photogram.locking.held`.
 
     Args:
         out: the run's folder.
@@ -33,16 +30,7 @@ def only_one(out: Path, main: bool) -> Iterator[None]:
         return
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file, not a folder; give another --out")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = (out / LOCK).open("w")
-    except OSError as e:
-        raise UserError(f"{out}: cannot be written ({e.strerror}); give another --out") from None
-    with lock:
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):  # which of the two depends on the system
-            raise UserError(f"{out}: another training is running in this folder") from None
+    with held(out / LOCK, f"{out}: another training is running in this folder"):
         yield
 
 
@@ -52,16 +40,7 @@ def read_settings(out: Path) -> dict[str, object] | None:
     Raises:
         UserError: where `run.json` is damaged.
     """
-    path = out / SETTINGS
-    try:
-        settings = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):  # `only_one` has a word for the latter
-        return None
-    except (OSError, ValueError) as e:
-        raise UserError(f"{path}: cannot be read ({e}); train into another folder") from None
-    if not isinstance(settings, dict):
-        raise UserError(f"{path}: does not hold the settings of a run; train into another folder")
-    return settings
+    return read_record(out / SETTINGS, "train into another folder")
 
 
 def agree(out: Path, settings: dict[str, object], main: bool) -> None:
@@ -73,13 +52,12 @@ def agree(out: Path, settings: dict[str, object], main: bool) -> None:
         if others:
             raise UserError(f"{out}: is not empty ({others[0]} is there) and holds no run; give another --out")
         return
-    for name in {**started, **settings}:
-        if started.get(name) != settings.get(name):
-            raise UserError(
-                f"{out}: this run was started with {name} = {json.dumps(started.get(name))}, not "
-                f"{json.dumps(settings.get(name))}; only --steps (to more) and --workers may differ. "
-                "Repeat the first command, or give another --out"
-            )
+    differs = difference(started, {**dict.fromkeys(started), **settings})
+    if differs is not None:
+        raise UserError(
+            f"{out}: this run was started with {differs}; only --steps (to more) and --workers may differ. "
+            "Repeat the first command, or give another --out"
+        )
 
 
 def settle(out: Path, settings: dict[str, object], main: bool) -> None:
@@ -89,15 +67,12 @@ def settle(out: Path, settings: dict[str, object], main: bool) -> None:
     """
     if not main:
         return
-    try:
+    with writing(out):
         if not (out / SETTINGS).exists():
-            with replacing(out / SETTINGS) as file:
-                file.write((json.dumps(settings, indent=2) + "\n").encode())
+            write_record(out / SETTINGS, settings)
         for folder in (out, out / "samples", out / "state", *(p.parent for p in out.glob(f"*/{CONFIG}"))):
             for left_over in _half_written(folder):
                 left_over.unlink(missing_ok=True)
-    except OSError as e:
-        raise UserError(f"{out}: cannot be written ({e.strerror or e}); give another --out") from None
 
 
 def _half_written(folder: Path, name: str = ".*") -> list[Path]:

@@ -325,9 +325,10 @@ def draw(classes: np.ndarray, spec: SceneSpec) -> np.ndarray:
     return palette[classes]
 
 
-def shape(array: np.ndarray | Tensor) -> str:
-    """`height x width` of an image array or label map, for messages."""
-    return f"{array.shape[0]} x {array.shape[1]}"
+def shape(image: np.ndarray | Tensor | Size) -> str:
+    """`height x width` of an image array, a label map, or a size, for messages."""
+    height, width = image if isinstance(image, tuple) else image.shape[:2]
+    return f"{height} x {width}"
 
 
 def save(photo: Float[Tensor, "n c h w"] | Float[Tensor, "c h w"], path: str | Path) -> None:

@@ -4,9 +4,10 @@ An output folder has one painting for each layout, `synthesis.json` (what was as
 another is refused), and `sheet.png` where a sheet was asked for. What stands there under its own name is finished:
 paintings are written beside their place and renamed.
 
-A painting is a function of the network, the layout, the size, the precision and the seed, on one machine: layouts are
-painted one by one, so neither order nor what was skipped makes a difference. All noise of a painting comes from
-`item_seed(seed, stem)`, so that paintings are independent of each other. (A single-image CRN has no noise.)
+A painting is a function of the network, the layout, the size, the precision, the seed and the painting's name in its
+folder, on one machine: layouts are painted one by one, so neither order nor what was skipped makes a difference. All
+noise of a painting comes from `item_seed(seed, name)`, so that paintings are independent of each other, those of equal
+stems in two folders too. (A single-image CRN has no noise.)
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import hashlib
 import json
 import os
 import queue
-import signal
 import threading
 import time
 from collections import deque
@@ -25,36 +25,27 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Literal, NamedTuple
 
 import numpy as np
 import safetensors.torch
 import torch
-from rich.console import Console
 
 from photogram.collecting import Item, is_there
 from photogram.collecting import collect as collect
 from photogram.errors import UserError
 from photogram.generator import Generator
 from photogram.images import PHOTO_SUFFIXES, PIXEL_LIMIT, read_photo, resize_photo, write_image
-from photogram.paintings import (
-    SHEET,
-    Place,
-    Places,
-    agree,
-    make_room,
-    only_one,
-    read_settings,
-    refuse_strangers,
-    writing,
-)
+from photogram.interrupts import Interrupted as Interrupted
+from photogram.interrupts import Stop, stopping_softly
+from photogram.outputs import writing
+from photogram.paintings import SHEET, Place, Places, agree, make_room, only_one, read_settings, refuse_strangers
+from photogram.precision import Precision, check_precision, resolved
 from photogram.progress import Advance, progress
 from photogram.scene import Layout, SceneSpec, Size, check_layout, draw, to_pixels
 from photogram.sheets import sheet as draw_sheet
 
 Format = Literal["png", "jpg", "webp"]
-Precision = Literal["auto", "fp32", "bf16"]
 
 SHEET_ROWS, SHEET_TILE = 24, 512
 """How many layouts a sheet shows at most, and how many pixels a side of a tile has at most."""
@@ -62,10 +53,6 @@ SHEET_ROWS, SHEET_TILE = 24, 512
 _AHEAD = 2  # layouts that are read ahead, and paintings that wait to be written
 _POLL = 0.1  # seconds between two looks at whether the person wants to stop
 _NO_MEMORY = ("allocate memory", "out of memory", "not enough memory")
-
-
-class Interrupted(KeyboardInterrupt):
-    """The synthesis was asked to stop; what is painted is written, and the same call goes on."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +87,16 @@ class Summary:
         return "\n".join([counts, *(f"  {line}" for line in self.failures)])
 
 
-def item_seed(seed: int, stem: str) -> int:
-    """The seed of one painting: `generator.sample(layout, item_seed(seed, "0007"))` paints what `synthesize` does."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/".encode() + os.fsencode(stem)).digest()[:8], "big") >> 1
+def item_seed(seed: int, name: str) -> int:
+    """The seed of one painting, 0 to 2^63 - 1.
+
+    `generator.sample(layout, item_seed(seed, "0007"))` paints what `synthesize` does.
+
+    Args:
+        seed: of the synthesis.
+        name: the painting's in its folder, without a suffix, such as `val/0007`; see `photogram.collecting.Item`.
+    """
+    return int.from_bytes(hashlib.sha256(f"{seed}/".encode() + os.fsencode(name)).digest()[:8], "big") >> 1
 
 
 def synthesize(
@@ -160,7 +154,7 @@ def synthesize(
     with ExitStack() as stack:
         stack.enter_context(only_one(out))
         started = read_settings(out)
-        precision = _resolved(precision, None if overwrite else started)
+        precision = resolved(precision, None if overwrite else started)
         settings: dict[str, object] = {
             "network": _fingerprint(generator),
             "seed": seed,
@@ -191,8 +185,7 @@ def _check(generator: Generator, seed: int, size: Size | str, format: str, preci
         raise UserError(f"--seed {seed}: must be 0 or more")
     if format not in ("png", "jpg", "webp"):
         raise UserError(f"--format {format}: must be png, jpg or webp")
-    if precision not in ("auto", "fp32", "bf16"):
-        raise UserError(f"--precision {precision}: must be auto, fp32 or bf16")
+    check_precision(precision)
     if isinstance(size, str):
         if size != "native":
             raise UserError(f"--size {size}: must be height and width, or native")
@@ -206,17 +199,6 @@ def _fingerprint(generator: Generator) -> str:
     """The SHA-256 of the network's `model.safetensors`, from its weights: the file may be of a later step by now."""
     weights = {name: tensor.detach().contiguous() for name, tensor in generator.state_dict().items()}
     return hashlib.sha256(safetensors.torch.save(weights)).hexdigest()
-
-
-def _resolved(precision: Precision, started: dict[str, object] | None) -> Literal["fp32", "bf16"]:
-    """`auto` is decided once, when a folder is begun."""
-    if precision != "auto":
-        return precision
-    if started is not None and started.get("precision") in ("fp32", "bf16"):
-        return "bf16" if started["precision"] == "bf16" else "fp32"
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return "bf16" if torch.cpu.get_capabilities().get("avx512_bf16") else "fp32"
 
 
 @contextmanager
@@ -249,7 +231,7 @@ class _Studio:
     ):
         self.generator, self.out, self.seed, self.size = generator, out, seed, size
         self.options, self.quiet = options, quiet
-        self.painted, self.skipped, self.asked_to_stop = 0, 0, False
+        self.painted, self.skipped, self.stop = 0, 0, Stop()
         self.failures: list[str] = []
         self.done: list[Place] = []
         self.waiting: deque[tuple[Place, Future[None]]] = deque()
@@ -257,8 +239,9 @@ class _Studio:
 
     def work(self, places: Iterator[Place | UserError], total: int | None, finished: int) -> None:
         """Paint everything that is not finished."""
+        announcement = None if self.quiet else "stopping after this painting; once more to stop at once"
         with (
-            self.stopping_softly(),
+            stopping_softly(announcement) as self.stop,
             ThreadPoolExecutor(1, "photogram-writing") as writer,
             progress("painting", total, finished, self.quiet) as advance,
         ):
@@ -268,7 +251,7 @@ class _Studio:
                     self.take(entry, writer, advance, total is None)
                 self.settle(_AHEAD, advance)
             self.settle(0, advance)
-        if self.asked_to_stop:
+        if self.stop.asked:
             raise Interrupted(f"stopped after {self.painted} paintings; the same command goes on from there")
 
     def take(self, entry: _Entry, writer: ThreadPoolExecutor, advance: Advance, streamed: bool) -> None:
@@ -281,7 +264,7 @@ class _Studio:
             self.done.append(place)
             return advance("finished before") if streamed else None  # else the bar begins behind them
         try:
-            pixels = self.paint(place.source, layout)
+            pixels = self.paint(place, layout)
         except UserError as e:
             return self.fail(e, advance)
         self.waiting.append((place, writer.submit(_write, pixels, place.target)))
@@ -328,7 +311,7 @@ class _Studio:
         thread = threading.Thread(target=run, name="photogram-reading", daemon=True)
         thread.start()
         try:
-            while not self.asked_to_stop:
+            while not self.stop.asked:
                 try:
                     entry = ready.get(timeout=_POLL)
                 except queue.Empty:
@@ -343,10 +326,11 @@ class _Studio:
             over.set()
             thread.join(timeout=1)
 
-    def paint(self, source: Path, layout: Layout) -> np.ndarray:
+    def paint(self, place: Place, layout: Layout) -> np.ndarray:
         """One painting, uint8 [h, w, 3], or [h, w] of a network that paints in grey."""
+        source = place.source
         try:
-            photo = self.generator.sample(layout, item_seed(self.seed, source.stem), self.options)[0]
+            photo = self.generator.sample(layout, item_seed(self.seed, place.name), self.options)[0]
             finite = bool(torch.isfinite(photo).all())
         except UserError as e:
             raise UserError(f"{source}: {e}") from None
@@ -380,29 +364,6 @@ class _Studio:
     def fail(self, error: UserError, advance: Advance) -> None:
         self.failures.append(str(error))
         advance(f"{len(self.failures)} failed")
-
-    @contextmanager
-    def stopping_softly(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the work after the painting under way; a second one ends it at once."""
-
-        def ask(number: int, frame: FrameType | None) -> None:
-            if self.asked_to_stop:
-                raise KeyboardInterrupt
-            self.asked_to_stop = True
-            if not self.quiet:
-                say = "stopping after this painting; once more to stop at once"
-                Console(stderr=True).print(say, highlight=False, markup=False, soft_wrap=True)
-
-        try:
-            before = {n: signal.signal(n, ask) for n in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not in the main thread, where signals do not arrive
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _open_layout(path: Path, spec: SceneSpec) -> Layout:

@@ -13,15 +13,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from types import FrameType
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -33,7 +29,10 @@ from photogram.checkpoint import discard_after, last_good, load_state, save_stat
 from photogram.errors import UserError
 from photogram.generator import Generator
 from photogram.images import replacing, write_image
+from photogram.interrupts import Interrupted as Interrupted
+from photogram.interrupts import Stop, stopping_softly
 from photogram.loading import Batches, load
+from photogram.precision import Precision, check_precision, resolved
 from photogram.progress import progress
 from photogram.recipe import Recipe, Run, Scenes, Training
 from photogram.report import model_card, write_report
@@ -42,13 +41,8 @@ from photogram.runlog import RunLog
 from photogram.scene import Scene
 from photogram.sheets import scene_sheet
 
-Precision = Literal["auto", "fp32", "bf16"]
 PREVIEWS = 6
 """Held-out scenes that are painted in every sheet."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """The training was asked to stop; it has saved its state."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +91,7 @@ def train(recipe: Recipe, data: Scenes, out: str | Path, plan: Plan, preview: Sc
     """
     out = Path(out)
     _check_plan(recipe, data, plan)
-    accelerator = _accelerator(_resolved_precision(plan, out))
+    accelerator = _accelerator(resolved(plan.precision, read_settings(out)))
     main = accelerator.is_main_process
     with only_one(out, main):
         settings = _settings(recipe, data, plan, accelerator)
@@ -123,8 +117,7 @@ def _check_plan(recipe: Recipe, data: Scenes, plan: Plan) -> None:
         if not least <= value < 1 << 63:
             bounds = f"at least {least}" if value < least else "below 2^63"
             raise UserError(f"--{name.replace('_', '-')} {value}: must be {bounds}")
-    if plan.precision not in get_args(Precision):
-        raise UserError(f"--precision {plan.precision}: must be one of {', '.join(get_args(Precision))}")
+    check_precision(plan.precision)
     if not len(data):
         raise UserError("the data holds no scenes to train on")
     multiple, size = recipe.size_multiple(), data.spec.size
@@ -135,18 +128,6 @@ def _check_plan(recipe: Recipe, data: Scenes, plan: Plan) -> None:
             f"--size {size[0]} {size[1]}: {type(recipe).__name__} with these settings needs multiples of {multiple}; "
             f"the nearest possible heights are {' and '.join(heights)}, the nearest widths {' and '.join(widths)}"
         )
-
-
-def _resolved_precision(plan: Plan, out: Path) -> str:
-    """`auto` is decided once, when the run starts; a run keeps its precision wherever it goes on."""
-    if plan.precision != "auto":
-        return plan.precision
-    started = read_settings(out)
-    if started is not None:
-        return "bf16" if started.get("precision") == "bf16" else "fp32"
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return "bf16" if torch.cpu.get_capabilities().get("avx512_bf16") else "fp32"
 
 
 def _accelerator(precision: str) -> Accelerator:
@@ -180,7 +161,7 @@ class _Loop:
         self.out, self.plan, self.accelerator = out, plan, run.accelerator
         self.main = run.accelerator.is_main_process
         self.step, self.waited, self.worked = 0, 0.0, 0.0
-        self.asked_to_stop = False
+        self.stop = Stop()
         self.log = RunLog(out, self.main)
 
     def close(self) -> None:
@@ -217,8 +198,9 @@ class _Loop:
             self.accelerator.num_processes,
         )
         quiet = self.plan.quiet or not self.main
+        announcement = "stopping after this step; once more to stop at once, without saving"
         with (
-            self.stopping_softly(),
+            stopping_softly(None if quiet else announcement) as self.stop,
             progress("training", self.plan.steps, self.step, quiet) as advance,
             closing(load(self.data, batches, self.plan.workers)) as scenes,
         ):
@@ -244,9 +226,9 @@ class _Loop:
         try:
             return next(scenes)
         except UserError as e:
-            if self.accelerator.num_processes > 1:  # the others wait in their step, not for a save
+            if not self.step or self.accelerator.num_processes > 1:  # the others wait in their step, not for a save
                 raise
-            if self.step and self.step not in saved_steps(self.out / "state"):
+            if self.step not in saved_steps(self.out / "state"):
                 self.save()
             raise UserError(
                 f"{e}. Stopped after step {self.step}, which is saved. Bring the file back and repeat the command; if "
@@ -351,34 +333,11 @@ class _Loop:
             "losses (mean of the last 100 steps)": losses,
         }
 
-    @contextmanager
-    def stopping_softly(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the training after the step under way; a second Ctrl-C ends it at once."""
-
-        def ask(number: int, frame: FrameType | None) -> None:
-            if self.asked_to_stop:
-                raise KeyboardInterrupt
-            self.asked_to_stop = True
-            if self.main and not self.plan.quiet:
-                with suppress(OSError):  # a closed stderr; and print is not for use in the midst of a print
-                    os.write(2, b"\nstopping after this step; once more to stop at once, without saving\n")
-
-        try:
-            before = {n: signal.signal(n, ask) for n in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not in the main thread, where signals do not arrive
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
     def _all_stop(self) -> bool:
         """Whether any process was asked to stop, known to all of them."""
         if self.accelerator.num_processes == 1:
-            return self.asked_to_stop
-        asked = self.run.mean(torch.tensor(float(self.asked_to_stop), device=self.accelerator.device))
+            return self.stop.asked
+        asked = self.run.mean(torch.tensor(float(self.stop.asked), device=self.accelerator.device))
         return bool(asked > 0)
 
     def say(self, message: str) -> None:

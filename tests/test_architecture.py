@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LEAVES = {"errors", "progress"}  # import nothing of ours
 GROUND = {*LEAVES, "images", "scene", "generator"}
 VERBS = {"training", "synthesis", "planning", "metrics", "editor", "study", "interop", "data", "quickstart"}
-FRONT = {"cli", "__main__", ""}  # "" is the package itself, whose names are lazy
+FRONT = {"cli", "commands", "__main__", ""}  # "" is the package itself, whose names are lazy
 PARTS = {"losses", "nn", "optim"}  # what recipes are made of
 
 MAY_IMPORT = {
@@ -39,8 +39,9 @@ FORBIDDEN = {
     "interop": FRONT,
     "quickstart": FRONT,
     "cli": {"__main__"},
+    "commands": {"__main__"},
     "__main__": set(),
-    "": {"__main__", "cli"},
+    "": {"__main__", "cli", "commands"},
 }
 OTHERS = FRONT | {
     "recipes",

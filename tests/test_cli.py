@@ -56,6 +56,12 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
     assert f"photogram {verb}" in capsys.readouterr().out
 
 
+def test_the_forms_in_the_help_are_those_that_prepare_knows(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["prepare", "--help"])
+    assert f"{{{','.join(cli.FORMS)}}}" in capsys.readouterr().out.replace("\n", "").replace(" ", "")
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("photogram 0.")

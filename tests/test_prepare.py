@@ -8,6 +8,7 @@ import json
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -764,6 +765,19 @@ def test_a_broken_write_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(UserError, match=r"cannot be written .No space left on device"):
         prepare_palette(source, out=tmp_path / "out", quiet=True)
     assert not list((tmp_path / "out").rglob("*.png")) and not list((tmp_path / "out").rglob("*.partial"))
+
+
+@pytest.mark.parametrize(("age", "runs"), ((0, True), (3500, True), (3700, False)))
+def test_where_processes_cannot_be_asked_the_age_decides(
+    age: int, runs: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partial = tmp_path / ".00.png.99999999.partial"
+    partial.touch()
+    os.utime(partial, (time.time() - age,) * 2)
+    windows = SimpleNamespace(name="nt", getpid=os.getpid)  # with no `kill`, which would be a Ctrl-C there
+    monkeypatch.setattr(preparing, "os", windows)
+    assert preparing._runs_still(partial) is runs
+    assert not preparing._runs_still(tmp_path / f".00.png.{os.getpid()}.partial")
 
 
 def test_what_a_killed_run_left_is_swept(tmp_path: Path) -> None:

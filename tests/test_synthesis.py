@@ -26,6 +26,7 @@ from photogram.collecting import Item, collect
 from photogram.errors import UserError
 from photogram.generator import Generator
 from photogram.images import read_labels, read_photo, resize_labels
+from photogram.paintings import Place
 from photogram.recipes.crn import CascadedRefinementNetwork
 from photogram.scene import Condition, Layout, SceneClass, SceneSpec, to_pixels
 from photogram.synthesis import Interrupted, Summary, item_seed, synthesize
@@ -169,6 +170,17 @@ def test_seeds_of_items() -> None:
     assert item_seed(0, "0007") == int(hashlib.sha256(b"0/0007").hexdigest()[:16], 16) >> 1
 
 
+def test_equal_stems_in_two_folders_have_noise_of_their_own(tmp_path: Path) -> None:
+    speckle, files = Speckle(spec=SPEC), [tmp_path / "city" / town / "0.png" for town in ("a", "b")]
+    for file in files:
+        put(a_layout(0), file)
+    paint(speckle, [tmp_path / "city"], tmp_path / "out", seed=3)
+    a, b = (read_photo(tmp_path / "out" / town / "0.png")[..., :1] for town in ("a", "b"))
+    assert (a != b).mean() > 0.9
+    layout = Layout.open(files[1])
+    np.testing.assert_array_equal(b, to_pixels(speckle.sample(layout, item_seed(3, "b/0"))[0]).numpy())
+
+
 @pytest.mark.parametrize("size", [(17, 33), (5, 6), (1, 1), (40, 24)])
 def test_native_sizes_are_padded_and_cropped(
     painter: CascadedRefinementNetwork, size: tuple[int, int], tmp_path: Path
@@ -308,21 +320,21 @@ def test_ctrl_c_ends_after_the_painting_under_way(
     layouts: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     whole, calls = synthesis._Studio.paint, []
 
-    def interrupted(self: synthesis._Studio, source: Path, layout: Layout) -> np.ndarray:
-        calls.append(source)
+    def interrupted(self: synthesis._Studio, place: Place, layout: Layout) -> np.ndarray:
+        calls.append(place)
         if len(calls) == 2:
             os.kill(os.getpid(), number)
-        return whole(self, source, layout)
+        return whole(self, place, layout)
 
     monkeypatch.setattr(synthesis._Studio, "paint", interrupted)
     with pytest.raises(Interrupted, match="stopped after 2 paintings; the same command goes on"):
         paint(painter, layouts, tmp_path / "out", quiet=False)
     assert set(contents(tmp_path / "out")) == {"0000.png", "0001.png", "synthesis.json"}
-    assert "stopping after this painting" in capsys.readouterr().err
+    assert "\nstopping after this painting; once more to stop at once\n" in capfd.readouterr().err
 
 
 def test_ctrl_c_ends_while_waiting_for_stdin(painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path) -> None:

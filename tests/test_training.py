@@ -34,6 +34,7 @@ import photogram.runlog
 import photogram.training
 from photogram.data.toy import write_toy
 from photogram.errors import UserError
+from photogram.loading import scene_at
 from photogram.recipe import Run
 from photogram.training import Interrupted, Plan, train
 
@@ -623,9 +624,16 @@ def test_what_could_not_be_published_is_published_by_the_next_call(out, monkeypa
 
 
 @pytest.mark.parametrize("workers", (0, 1))
-def test_a_damaged_photograph_is_one_line(out, workers):
-    said = refused("", out, 12, data=Blocks(damaged=4), workers=workers)
-    assert said == "photos/block_04.jpg: cannot be decoded, damaged or cut short"
+def test_a_damaged_photograph_is_one_line_and_nothing_is_lost(out, through, workers):
+    order = [scene_at(place, 7, 0)[0] for place in range(7)]
+    line = "photos/block_{:02}.jpg: cannot be decoded, damaged or cut short"
+    assert refused("", out, 12, data=Blocks(damaged=order[1]), workers=workers) == line.format(order[1])
+    assert photogram.checkpoint.saved_steps(out / "state") == [], "nothing was learned yet"
+    said = refused("", out, 12, data=Blocks(damaged=order[6]), workers=workers)
+    assert said.startswith(f"{line.format(order[6])}. Stopped after step 3, which is saved. ")
+    assert photogram.checkpoint.saved_steps(out / "state") == [3] and steps_in(out) == [1, 2, 3]
+    go(out, 12, preview=Blocks(count=2), workers=workers)
+    assert outcome(out) == through
 
 
 def test_a_damaged_state_is_passed_over(out, through, capsys):

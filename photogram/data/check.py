@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from photogram.data.examine import Facts, Files, Finding, Severity, examine, shape_of
+from photogram.data.examine import Facts, Files, Finding, Severity, examine
 from photogram.data.folder import Pair, Pairing, pair_files
 from photogram.data.report import SEVERITIES, ClassRow, InstanceCount, Report, SplitCount, render
 from photogram.errors import UserError, nearest
 from photogram.progress import progress
-from photogram.scene import SceneClass, Size, read_classes
+from photogram.scene import SceneClass, Size, read_classes, shape
 
 QUICK_SCENES = 5000
 """So many scenes the quick check always reads."""
@@ -305,13 +305,13 @@ def _sizes_differ(facts: list[Facts], root: Path, size: Size | None) -> Iterator
         return
     smaller = sum(h < size[0] or w < size[1] for h, w in sizes)
     if smaller:
-        message = f"{smaller} of {len(sizes)} scenes are smaller than {shape_of(size)} and will be enlarged"
+        message = f"{smaller} of {len(sizes)} scenes are smaller than {shape(size)} and will be enlarged"
         yield Finding("smaller-than-asked", "note", str(root / "train"), message)
 
 
 def _size_table(split: str, facts: list[Facts]) -> dict[str, int]:
     counts = Counter(fact.size for fact in facts if fact.split == split and fact.size is not None)
-    return {shape_of(size): count for size, count in counts.most_common()}
+    return {shape(size): count for size, count in counts.most_common()}
 
 
 def _instance_counts(facts: list[Facts], splits: list[str]) -> dict[str, InstanceCount]:

@@ -153,13 +153,9 @@ def _compare(found: Size | None, size: Size | None, path: Path, files: Files, fa
     if found is None or size is None or files.layout is None:
         return False
     if found != size:
-        message = f"is {shape_of(found)}, but its layout {files.layout.name} is {shape_of(size)} (height x width)"
+        message = f"is {shape(found)}, but its layout {files.layout.name} is {shape(size)} (height x width)"
         facts.add("size-mismatch", files.damage, path, message)
     return found == size
-
-
-def shape_of(size: Size) -> str:
-    return f"{size[0]} x {size[1]}"
 
 
 def _read_indices(
@@ -266,7 +262,7 @@ def _photo(path: Path, severity: Severity, quick: bool, facts: Facts) -> Size | 
     if quick:
         return header.size
     if header.turned:
-        facts.add("exif-rotated", "note", path, f"is turned by EXIF to {shape_of(header.size)}; this is handled")
+        facts.add("exif-rotated", "note", path, f"is turned by EXIF to {shape(header.size)}; this is handled")
     photo = _attempt(read_photo, path, "unreadable", severity, facts)
     if photo is None:
         return header.size

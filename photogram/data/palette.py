@@ -32,10 +32,10 @@ from photogram.data.colors import (
 from photogram.data.folder import pair_files
 from photogram.data.preparing import (
     ColorCount,
-    Item,
     PaletteReport,
     Plan,
     Prepared,
+    SourceScene,
     carry_out,
     check_apart,
     in_parallel,
@@ -141,17 +141,18 @@ def prepare_palette(
     return carry_out(plan, Path(out), quiet, report)
 
 
-def _find(source: Path, val_share: float) -> tuple[list[Item], list[str]]:
+def _find(source: Path, val_share: float) -> tuple[list[SourceScene], list[str]]:
     """The scenes of a source, with their splits, and warnings."""
     splits = sorted(p for p in source.iterdir() if (p / "layouts").is_dir() and not p.name.startswith("."))
     warnings: list[str] = []
     if splits:
-        items = [Item(s.name, i.stem, i.layout, i.photo, i.instances) for s in splits for i in _pairs(s, warnings)]
+        found = [(s.name, i) for s in splits for i in _pairs(s, warnings)]
+        items = [SourceScene(name, i.stem, i.layout, i.photo, i.instances) for name, i in found]
     elif (source / "layouts").is_dir():
         items = _split(_pairs(source, warnings), val_share)
     else:
         images = [p for p in sorted(source.iterdir()) if p.suffix.lower() in _LAYOUT_SUFFIXES and p.is_file()]
-        items = [Item("val", p.stem, p) for p in images if not p.name.startswith(".")]
+        items = [SourceScene("val", p.stem, p) for p in images if not p.name.startswith(".")]
     if not items:
         raise UserError(
             f"{source}: no layouts found: neither train/layouts/ or the like, nor layouts/, nor images "
@@ -160,7 +161,7 @@ def _find(source: Path, val_share: float) -> tuple[list[Item], list[str]]:
     return items, warnings
 
 
-def _pairs(folder: Path, warnings: list[str]) -> list[Item]:
+def _pairs(folder: Path, warnings: list[str]) -> list[SourceScene]:
     pairing = pair_files(folder)
     if pairing.twins:
         first, second = pairing.twins[0]
@@ -172,16 +173,16 @@ def _pairs(folder: Path, warnings: list[str]) -> list[Item]:
     ):
         if paths:
             warnings.append(f"{paths[0]}: left out ({len(paths)} {what})")
-    return [Item("", p.stem, p.layout, p.photo, p.instances) for p in pairing.pairs]
+    return [SourceScene("", p.stem, p.layout, p.photo, p.instances) for p in pairing.pairs]
 
 
-def _split(items: list[Item], val_share: float) -> list[Item]:
+def _split(items: list[SourceScene], val_share: float) -> list[SourceScene]:
     """The last share of those with a photograph to val, at least one where there are two; the others to val
     too."""
     stems = [i.stem for i in items if i.photo]
     held = min(max(round(len(stems) * val_share), 1 if val_share else 0), max(len(stems) - 1, 0))
     train = set(stems[: len(stems) - held])
-    return [Item("train" if i.stem in train else "val", i.stem, i.layout, i.photo, i.instances) for i in items]
+    return [SourceScene("train" if i.stem in train else "val", i.stem, i.layout, i.photo, i.instances) for i in items]
 
 
 def _listed(known: tuple[SceneClass, ...] | None, mapping: Mapping | None) -> np.ndarray:

@@ -26,7 +26,7 @@ from photogram.data.known_classes import (
     cityscapes_35,
     coco_stuff,
 )
-from photogram.data.preparing import Item, Plan, Prepared, carry_out, read_objects, renumber
+from photogram.data.preparing import Plan, Prepared, SourceScene, carry_out, read_objects, renumber
 from photogram.errors import UserError
 from photogram.images import PHOTO_SUFFIXES, read_labels
 from photogram.scene import read_classes
@@ -77,7 +77,7 @@ def prepare_cityscapes(source: Path, *, out: Path, classes: Literal[19, 35] = 19
         instances = layout.with_name(f"{stem}_gtFine_instanceIds.png")
         photo = taken.pop(f"{stem}_leftImg8bit.png", None)
         split = layout.parent.parent.name
-        items.append(Item(split, stem, layout, photo, instances if instances.is_file() else None))
+        items.append(SourceScene(split, stem, layout, photo, instances if instances.is_file() else None))
     warnings = [] if photos else [f"{source}: no folder leftImg8bit; only layouts were prepared"]
     warnings += (
         [f"{next(iter(taken.values()))}: has no layout ({len(taken)} such photographs left out)"] if taken else []
@@ -157,7 +157,7 @@ def prepare_coco_stuff(source: Path, *, out: Path, quiet: bool = False) -> Prepa
         UserError: where something is missing, damaged or does not fit.
     """
     source = _folder(source)
-    items: list[Item] = []
+    items: list[SourceScene] = []
     lonely: list[Path] = []
     for split in ("train", "val"):
         photos, labels, instances = _coco_folders(source, split)
@@ -166,7 +166,7 @@ def prepare_coco_stuff(source: Path, *, out: Path, quiet: bool = False) -> Prepa
         taken = _by_stem(photos, PHOTO_SUFFIXES if photos != labels else (".jpg", ".jpeg"))
         objects = _by_stem(instances, (".png",))
         for stem, path in _by_stem(labels, (".png",)).items():
-            items.append(Item(split, stem, path, taken.pop(stem, None), objects.get(stem)))
+            items.append(SourceScene(split, stem, path, taken.pop(stem, None), objects.get(stem)))
         lonely += taken.values()
     if not items:
         raise UserError(
@@ -203,13 +203,13 @@ def _by_stem(folder: Path | None, suffixes: tuple[str, ...]) -> dict[str, Path]:
     return {p.stem: p for p in paths if p.suffix.lower() in suffixes and not p.name.startswith(".") and p.is_file()}
 
 
-def _coco_layout(item: Item) -> np.ndarray:
+def _coco_layout(item: SourceScene) -> np.ndarray:
     void = len(COCO_STUFF)
     table = {i: i for i in range(void + 1)} | {255: void}
     return renumber(item.layout, read_labels(item.layout), table, "0..181 and 255")
 
 
-def _coco_objects(item: Item) -> np.ndarray:
+def _coco_objects(item: SourceScene) -> np.ndarray:
     labels, numbers = _coco_layout(item).astype(np.int64), read_objects(item).astype(np.int64)
     if labels.shape != numbers.shape:
         return numbers  # refused by the caller, which names both sizes
@@ -291,17 +291,17 @@ def _camvid_own(source: Path, root: Path, classes: int) -> Plan:
         raise UserError(
             f"{root}/classes.json: lists {len(listed)} classes; --classes {classes} takes {wanted} with void"
         )
-    items: list[Item] = []
+    items: list[SourceScene] = []
     warnings: list[str] = []
     for split in sorted(p for p in root.iterdir() if (p / "layouts").is_dir()):
         pairing = pair_files(split)
         if pairing.twins:
             raise UserError(f"{pairing.twins[0][1]}: has the same stem as {pairing.twins[0][0].name}; remove one")
         warnings += [f"{p}: has no layout; left out" for p in pairing.lonely_photos[:3]]
-        items += [Item(split.name, p.stem, p.layout, p.photo, p.instances) for p in pairing.pairs]
+        items += [SourceScene(split.name, p.stem, p.layout, p.photo, p.instances) for p in pairing.pairs]
     table = {i: i for i in range(len(listed))}
 
-    def layout(item: Item) -> tuple[np.ndarray, None]:
+    def layout(item: SourceScene) -> tuple[np.ndarray, None]:
         return renumber(item.layout, read_labels(item.layout), table, f"0..{len(listed) - 1}"), None
 
     settings: dict[str, object] = {"classes": classes, "form": "own"}
@@ -311,14 +311,14 @@ def _camvid_own(source: Path, root: Path, classes: int) -> Plan:
 def _camvid_segnet(source: Path, root: Path, classes: int) -> Plan:
     if classes != 11:
         raise UserError(f"{root}: is the form of 11 classes, which 32 cannot be made from; use --classes 11")
-    items: list[Item] = []
+    items: list[SourceScene] = []
     for split in ("train", "val", "test"):
         photos = _by_stem(root / split, PHOTO_SUFFIXES)
         for stem, path in _by_stem(root / f"{split}annot", (".png",)).items():
-            items.append(Item(split, stem, path, photos.get(stem)))
+            items.append(SourceScene(split, stem, path, photos.get(stem)))
     table = {i: i for i in range(12)} | {255: 11}
 
-    def layout(item: Item) -> tuple[np.ndarray, None]:
+    def layout(item: SourceScene) -> tuple[np.ndarray, None]:
         return renumber(item.layout, read_labels(item.layout), table, "0..11 and 255"), None
 
     return Plan("camvid", source, {"classes": classes, "form": "segnet"}, camvid_11(), items, layout, read_objects)
@@ -330,7 +330,7 @@ def _camvid_colors(source: Path, layouts: list[Path], classes: int) -> Plan:
     }
     splits, warnings = _camvid_splits(source, layouts)
     items = [
-        Item(splits[stem], stem, path, photos.get(stem))
+        SourceScene(splits[stem], stem, path, photos.get(stem))
         for path in layouts
         if (stem := path.stem.removesuffix("_L")) in splits
     ]
@@ -338,7 +338,7 @@ def _camvid_colors(source: Path, layouts: list[Path], classes: int) -> Plan:
     listed = camvid_32() if classes == 32 else camvid_11()
     table = ColorTable(indices, next(i for i, c in enumerate(listed) if c.void))
 
-    def layout(item: Item) -> tuple[np.ndarray, str | None]:
+    def layout(item: SourceScene) -> tuple[np.ndarray, str | None]:
         found, strays = table(read_colors(item.layout))
         if strays > _STRAY_LIMIT * found.size:
             raise UserError(

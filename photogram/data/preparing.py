@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,12 +27,14 @@ from photogram.scene import SceneClass, read_classes, shape, write_classes
 RECORD = "prepare.json"
 """The file in a prepared folder that says what it was prepared from, and how."""
 
+_WRITING_ENDS = 3600  # seconds after which nobody writes a file any more, where there is no better way to know
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Item:
+class SourceScene:
     """The source files of one scene."""
 
     split: str
@@ -50,16 +53,16 @@ class Plan:
     settings: dict[str, object]
     """What else decides the result, in JSON's types; kept in `prepare.json` and compared on the next run."""
     classes: tuple[SceneClass, ...]
-    items: list[Item]
-    read_layout: Callable[[Item], tuple[np.ndarray, str | None]]
+    items: list[SourceScene]
+    read_layout: Callable[[SourceScene], tuple[np.ndarray, str | None]]
     """Class indices, uint8 or uint16 [h, w], and a warning."""
-    read_instances: Callable[[Item], np.ndarray]
+    read_instances: Callable[[SourceScene], np.ndarray]
     """Object numbers, 0..65535, [h, w]."""
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class SplitCount:
+class PreparedSplit:
     """How many files one split of the prepared folder holds."""
 
     name: str
@@ -103,7 +106,7 @@ class Prepared:
     """What a preparer made."""
 
     out: Path
-    splits: tuple[SplitCount, ...]
+    splits: tuple[PreparedSplit, ...]
     classes: tuple[SceneClass, ...]
     written: int
     """Scenes written by this run."""
@@ -163,7 +166,7 @@ def carry_out(plan: Plan, out: Path, quiet: bool = False, report: PaletteReport 
     except OSError as e:
         raise UserError(f"{out}: cannot be written ({e.strerror or e})") from None
 
-    def work(item: Item) -> list[str]:
+    def work(item: SourceScene) -> list[str]:
         try:
             return _write(plan, item, out)
         except OSError as e:
@@ -247,7 +250,7 @@ def _difference(name: str, before: object, now: object) -> str | None:
     return f"{name} {before!r}, now {now!r}"
 
 
-def _files(item: Item, out: Path) -> list[tuple[Path, Path]]:
+def _files(item: SourceScene, out: Path) -> list[tuple[Path, Path]]:
     """Source and target of each file of an item."""
     split = out / item.split
     pairs = [(item.layout, split / "layouts" / f"{item.stem}.png")]
@@ -284,6 +287,8 @@ def _runs_still(partial: Path) -> bool:
     number = partial.name.split(".")[-2]
     if not number.isdigit() or int(number) == os.getpid():
         return False
+    if os.name == "nt":  # where `kill` is no question, but a Ctrl-C to everybody
+        return time.time() - partial.stat().st_mtime < _WRITING_ENDS
     try:
         os.kill(int(number), 0)
     except ProcessLookupError:
@@ -293,14 +298,14 @@ def _runs_still(partial: Path) -> bool:
     return True
 
 
-def _write(plan: Plan, item: Item, out: Path) -> list[str]:
+def _write(plan: Plan, item: SourceScene, out: Path) -> list[str]:
     """Write the files of one scene, the layout last, after checking that they fit."""
     layout, warning = plan.read_layout(item)
     targets = dict(_files(item, out))
     if item.photo:
         size = image_size(item.photo)
         if size != layout.shape:
-            raise UserError(f"{item.photo}: is {size[0]} x {size[1]}, but its layout {item.layout} is {shape(layout)}")
+            raise UserError(f"{item.photo}: is {shape(size)}, but its layout {item.layout} is {shape(layout)}")
         if not _is_done(item.photo, targets[item.photo]):
             with item.photo.open("rb") as photo, replacing(targets[item.photo]) as file:
                 shutil.copyfileobj(photo, file, 1 << 20)
@@ -313,7 +318,7 @@ def _write(plan: Plan, item: Item, out: Path) -> list[str]:
     return [warning] if warning else []
 
 
-def read_objects(item: Item) -> np.ndarray:
+def read_objects(item: SourceScene) -> np.ndarray:
     """The object numbers of an item as they are in its file, 0..65535.
 
     Raises:
@@ -363,11 +368,11 @@ def _foreign(plan: Plan, out: Path) -> list[str]:
     )
 
 
-def _count(items: list[Item]) -> tuple[SplitCount, ...]:
+def _count(items: list[SourceScene]) -> tuple[PreparedSplit, ...]:
     order = {"train": 0, "val": 1}
     names = sorted({i.split for i in items}, key=lambda n: (order.get(n, 2), n))
     return tuple(
-        SplitCount(
+        PreparedSplit(
             name,
             sum(i.split == name for i in items),
             sum(i.split == name and i.photo is not None for i in items),

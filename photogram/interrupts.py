@@ -1,0 +1,53 @@
+"""Ctrl-C and SIGTERM end long work where it can go on later; the second one ends it at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import FrameType
+
+
+class Interrupted(KeyboardInterrupt):
+    """The work was asked to stop; what is done is kept, and the same call goes on from there."""
+
+
+@dataclass
+class Stop:
+    """Whether a person wants the work to stop."""
+
+    asked: bool = False
+
+
+@contextmanager
+def stopping_softly(announcement: str | None) -> Iterator[Stop]:
+    """Note the first signal, for the work to look at between two pieces of it; raise at the second.
+
+    Args:
+        announcement: what the first signal is answered with on stderr; None is quiet.
+
+    Raises:
+        KeyboardInterrupt: at the second signal.
+    """
+    stop = Stop()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.asked:
+            raise KeyboardInterrupt
+        stop.asked = True
+        if announcement is not None:
+            with suppress(OSError):  # a closed stderr; and print is not for use in the midst of a print
+                os.write(2, f"\n{announcement}\n".encode())
+
+    try:
+        before = {n: signal.signal(n, ask) for n in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread, where signals do not arrive
+        yield stop
+        return
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
