@@ -25,6 +25,7 @@ def keep_memory() -> None:
 
 
 def main() -> None:
+    """What the command `photogram` runs; ends the process with the exit status."""
     keep_memory()
     from photogram.cli import main as run
 

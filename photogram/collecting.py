@@ -64,6 +64,7 @@ def collect(inputs: Iterable[str | Path], stdin: IO[str] | None = None) -> Seque
 
 
 def is_there(path: Path) -> bool:
+    """Whether there is something of that name; a name too long for the system is not there."""
     return os.path.exists(path)  # noqa: PTH110  Path.exists raises where a name is too long
 
 

@@ -131,6 +131,7 @@ def read_classes(path: str | Path) -> tuple[SceneClass, ...]:
 
 
 def parse_class(path: Path, n: int, entry: object) -> tuple[int, SceneClass]:
+    """The id and class of the n-th entry of a list of classes; a `UserError` names path and entry."""
     if not isinstance(entry, dict):
         raise UserError(f"{path}: entry {n} is {entry!r}, not an object with id, name and color")
     unknown = sorted(set(entry) - {"id", "name", "color", "void"})

@@ -136,6 +136,8 @@ class Thing:
 
 
 class Noises(NamedTuple):
+    """The random textures of one scene, from coarse to fine, and that of its clouds."""
+
     low: np.ndarray
     mid: np.ndarray
     fine: np.ndarray
@@ -246,6 +248,7 @@ class Facade(NamedTuple):
 
 
 def on_facade(thing: Thing, ground: Ground, window: Window) -> Facade:
+    """Where the pixels of a window lie on a building's front and side, in the building's own coordinates."""
     y, x = places(window)
     reach = ground.vanish - thing.x
     behind = np.zeros_like(x) if thing.depth == 0 else np.maximum((x - thing.x) / reach, 0)
