@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from photogram.errors import UserError
+from photogram.images import names_to_disk
 
 KEEP = 2
 """States that are kept: the newest, and the one before in case the newest is damaged."""
@@ -50,6 +51,7 @@ def save_state(folder: Path, step: int, state: dict[str, Any]) -> None:
         if final.exists():  # left by hand: `discard_after` has removed what a resumed run had seen
             _remove(final)
         beside.rename(final)
+        names_to_disk(folder)
     except (OSError, RuntimeError) as e:  # torch reports a failed write as a RuntimeError
         shutil.rmtree(beside, ignore_errors=True)
         raise UserError(

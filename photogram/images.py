@@ -251,6 +251,18 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+    names_to_disk(path.parent)
+
+
+def names_to_disk(folder: Path) -> None:
+    """See to it that a power cut does not undo what was renamed in a folder. Windows keeps folders to itself."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 _WRITERS: dict[str, tuple[str, dict[str, object]]] = {

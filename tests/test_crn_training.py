@@ -335,6 +335,17 @@ def test_a_training_goes_on_identically_from_its_state(blur: None):
     assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
 
 
+def test_a_file_of_the_same_name_with_other_weights_is_refused(monkeypatch: pytest.MonkeyPatch):
+    trunk = load_trunk("squeezenet")
+    monkeypatch.setattr(crn, "load_trunk", lambda perceptual: trunk)
+    recipe = CRN(widths=(6, 5, 4), perceptual="trunk.safetensors")
+    state = start(recipe, photographs=4).state_dict()
+    start(recipe, photographs=4).load_state_dict(state)
+    next(trunk.parameters()).data[0, 0, 0, 0] += 1e-3
+    with pytest.raises(UserError, match=r"^--perceptual trunk.safetensors: holds other weights than when this run was"):
+        start(recipe, photographs=4).load_state_dict(state)
+
+
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 def test_what_is_published_paints_as_it_does_when_it_is_loaded(
     precision: Literal["no", "bf16"], tmp_path: Path, blur: None

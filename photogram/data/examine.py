@@ -197,7 +197,7 @@ def _check_range(labels: np.ndarray, num_classes: int, path: Path, severity: Sev
     if labels.min() >= 0 and labels.max() < num_classes:
         return
     wrong = (labels < 0) | (labels >= num_classes)
-    row, column = divmod(int(wrong.argmax()), labels.shape[1])
+    count, (row, column) = np.count_nonzero(wrong), divmod(int(wrong.argmax()), labels.shape[1])
     values = np.unique(labels[wrong])
     others = f", of the values {_some([str(v) for v in values])}" if len(values) > 1 else ""
     facts.add(
@@ -205,8 +205,7 @@ def _check_range(labels: np.ndarray, num_classes: int, path: Path, severity: Sev
         severity,
         path,
         f"class {labels[row, column]} at (row {row}, column {column}), but classes.json lists "
-        f"0..{num_classes - 1}; "
-        f"{np.count_nonzero(wrong):,} such pixels{others}",
+        f"0..{num_classes - 1}; {count:,} such pixel{'s' if count > 1 else ''}{others}",
     )
 
 

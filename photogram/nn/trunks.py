@@ -61,6 +61,14 @@ class Trunk(nn.Module, abc.ABC):
         x = ((photo.float() + 1) / 2 - self.mean) / self.std
         return self.maps(x.contiguous(memory_format=torch.channels_last))
 
+    def digest(self) -> str:
+        """The SHA-256 of its weights: two files of one name may differ."""
+        hashed = hashlib.sha256()
+        for name, weight in self.state_dict().items():
+            hashed.update(name.encode())
+            hashed.update(weight.detach().cpu().contiguous().numpy().tobytes())
+        return hashed.hexdigest()
+
     def frozen(self) -> Trunk:
         return self.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # pyright: ignore
 
@@ -173,24 +181,19 @@ def load_trunk(perceptual: str) -> Trunk:
         UserError: where the name is unknown, or the file missing, damaged or of another network.
     """
     if perceptual == "squeezenet":
-        path = Path(__file__).parents[1] / "weights" / "squeezenet11-imagenet.safetensors"
-        return _filled(SqueezeNet(), _read_safetensors(path), path)
+        path, weights = embedded_squeezenet()
+        return _filled(SqueezeNet(), weights, path)
     if perceptual == "vgg19":
         path = find_vgg19()
         return _filled(VGG(19, "vgg19"), _read_pth(path), path)
     path = Path(perceptual)
-    readers: dict[str, Callable[[Path], dict[str, Tensor]]] = {
-        ".safetensors": _read_safetensors,
-        ".pth": _read_pth,
-        ".mat": _read_matconvnet,
-    }
-    if path.suffix not in readers:
+    if path.suffix not in _READERS:
         raise UserError(
             f"perceptual {perceptual!r}: is neither vgg19 nor squeezenet nor a .safetensors, .pth or .mat file"
         )
     if not path.is_file():
         raise UserError(f"{path}: no such file; --perceptual squeezenet needs none")
-    weights = readers[path.suffix](path)
+    weights = read_weights(path)
     if path.suffix == ".mat":
         return _filled(VGG(19, "vgg19-matconvnet", MATCONVNET), weights, path)
     # The indices of block 5 tell the two depths apart: 24 is a convolution in VGG-16, a ReLU in VGG-19.
@@ -245,6 +248,32 @@ def _read_matconvnet(path: Path) -> dict[str, Tensor]:
         return weights
     except Exception as e:  # scipy raises anything on a damaged file
         raise UserError(f"{path}: is damaged or no MatConvNet network ({type(e).__name__}: {e})") from None
+
+
+_READERS: dict[str, Callable[[Path], dict[str, Tensor]]] = {
+    ".safetensors": _read_safetensors,
+    ".pth": _read_pth,
+    ".mat": _read_matconvnet,
+}
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The weights in a .safetensors, .pth or .mat file, by name; nothing that the file asks for is run.
+
+    Raises:
+        UserError: where it is missing, of another kind, damaged, or holds more than weights.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    if path.suffix not in _READERS:
+        raise UserError(f"{path}: weights come as {', '.join(_READERS)}")
+    return _READERS[path.suffix](path)
+
+
+def embedded_squeezenet() -> tuple[Path, dict[str, Tensor]]:
+    """The file of SqueezeNet 1.1 that comes with the package, and its weights, the classifier's included."""
+    path = Path(__file__).parents[1] / "weights" / "squeezenet11-imagenet.safetensors"
+    return path, read_weights(path)
 
 
 def weights_folder() -> Path:

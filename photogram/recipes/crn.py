@@ -343,9 +343,15 @@ class CRNTraining:
             "generator": self.published_generator.state_dict(),
             "adam": self.adam.state_dict(),
             "calibration": self.calibration.state_dict(),
+            "perceptual": self.perceptual.trunk.digest(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["perceptual"] != self.perceptual.trunk.digest():  # a file of that name, but of other content
+            raise UserError(
+                f"--perceptual {self.recipe.perceptual}: holds other weights than when this run was started; bring "
+                "them back, or give another --out"
+            )
         self.published_generator.load_state_dict(state["generator"])
         self.adam.load_state_dict(state["adam"])
         self.calibration.load_state_dict(state["calibration"])
