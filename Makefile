@@ -32,6 +32,7 @@ types: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(RUN) benchmarks/loading.py
+	$(RUN) benchmarks/evaluation.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

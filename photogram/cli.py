@@ -18,14 +18,15 @@ photogram: photographic images made without a camera
   photogram check DATA                        the data doctor: what is wrong with a data folder
   photogram train RECIPE --data DATA --out RUN    train; the same command again goes on
   photogram synthesize RUN LAYOUTS --out DIR  paint layouts with what a run has learned
+  photogram evaluate RUN --protocol P --data DATA    how good are its paintings; also folders of images, side by side
 
 Each verb has --help. Forms: {forms}. Recipes: {recipes}.
 Exit status: 0 all well, 1 a mistake that the message names, 2 unknown words, 130 interrupted.
 """
 # Spelt out, so that help need not import them; tests compare them with what there is.
-VERBS = ("quickstart", "prepare", "check", "train", "synthesize")
+VERBS = ("quickstart", "prepare", "check", "train", "synthesize", "evaluate")
 FORMS = ("cityscapes", "camvid", "coco-stuff", "palette", "toy")
-RECIPES = ("crn",)
+RECIPES = ("crn", "segmenter")
 
 
 def main(arguments: Sequence[str]) -> int:

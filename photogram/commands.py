@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from photogram.data.preparing import Prepared
+    from photogram.training import Judge
 
 
 def _parse(function: Callable[..., int], verb: str, arguments: Sequence[str]) -> int:
@@ -177,6 +178,8 @@ class TrainFlags:
     """Of the first weights, the order and all noise."""
     save_every: int = 1000
     """Steps between two saves of state, network, sheet and report."""
+    evaluate_every: int = 0
+    """Steps between two looks at held-out scenes; the best network is kept in best/. 0: none."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16: convolutions in bfloat16, the rest in float32; auto: where the device has it."""
     workers: int = 1
@@ -213,7 +216,7 @@ def _run_training(flags: TrainFlags, recipe: Any) -> int:
 
     from photogram.data.folder import Folder
     from photogram.images import image_size
-    from photogram.training import Plan, train
+    from photogram.training import Plan, check_plan, train
 
     main = int(os.environ.get("RANK", "0")) == 0  # torchrun starts many; one of them speaks
     console = Console(stderr=True, quiet=not main)
@@ -222,25 +225,36 @@ def _run_training(flags: TrainFlags, recipe: Any) -> int:
     size = flags.size or image_size(first)
     if flags.size is None:
         console.print(f"training at {size[0]} x {size[1]}, the size of {first.name}; --size takes another")
-    has_val = _quick_check(flags.data, size, console)
     plan = Plan(
         steps=flags.steps,
         batch_size=flags.batch_size,
         seed=flags.seed,
         save_every=flags.save_every,
+        evaluate_every=flags.evaluate_every,
         precision=flags.precision,
         workers=flags.workers,
         start_from=flags.start_from,
     )
-    train(
-        recipe,
-        Folder(flags.data, "train", size=size, fit=flags.fit, flip=flags.flip),
-        flags.out,
-        plan,
-        Folder(flags.data, "val", size=size, fit=flags.fit, photos=False) if has_val else None,
-    )
+    data = Folder(flags.data, "train", size=size, fit=flags.fit, flip=flags.flip)
+    check_plan(recipe, data, plan)  # before the doctor, who takes longer
+    has_val = _quick_check(flags.data, size, console)
+    val = Folder(flags.data, "val", size=size, fit=flags.fit, photos=False) if has_val else None
+    train(recipe, data, flags.out, plan, val, _judge(flags, size, has_val))
     console.print(f"trained; open {flags.out / 'report.html'}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _judge(flags: TrainFlags, size: tuple[int, int], has_val: bool) -> Judge | None:
+    """What looks at held-out scenes while training, where that is asked for."""
+    if flags.evaluate_every <= 0:
+        return None
+    if not has_val:
+        raise UserError(f"--evaluate-every {flags.evaluate_every}: {flags.data} holds nothing out; it needs val/")
+    from photogram.data.folder import Folder
+    from photogram.metrics.lpips import load_lpips
+    from photogram.metrics.watch import Watch
+
+    return Watch(Folder(flags.data, "val", size=size, fit=flags.fit), load_lpips())
 
 
 def _quick_check(data: Path, size: tuple[int, int], console: Console) -> bool:
@@ -314,6 +328,77 @@ def _synthesize(arguments: Sequence[str]) -> int:
     return _parse(command, "synthesize", arguments)
 
 
+# --- evaluate --------------------------------------------------------------------------------------------------------
+
+
+def _evaluate(arguments: Sequence[str]) -> int:
+    def command(
+        subjects: Positional[tuple[Path, ...]],
+        /,
+        *,
+        protocol: str,
+        data: Path,
+        out: Path = Path("evaluation"),
+        segmenter: Path | None = None,
+        trunk_file: Path | None = None,
+        repeats: int = 1,
+        brackets: bool = False,
+        html: bool = False,
+    ) -> int:
+        """Judge runs or folders of images by a protocol, side by side, so that anyone can repeat it.
+
+        Args:
+            subjects: runs, or folders of images that have the names of the layouts.
+            protocol: a protocol's name, or its file.
+            data: the data folder, whose split the protocol names.
+            out: the folder for paintings and results.
+            segmenter: a network that reads photographs, in place of the protocol's: a run, or the JSON description of
+                an ONNX or torch.export file.
+            trunk_file: weights of the protocol's feature network, where it is no embedded one.
+            repeats: seeds, from the protocol's on: mean and spread.
+            brackets: also judge real photographs of training, at random and those of the nearest layouts.
+            html: also write evaluation.html, one file to open.
+        """
+        from photogram.judging import Asked, judge, write_page
+        from photogram.metrics.brackets import write_brackets
+        from photogram.metrics.protocol import load_protocol
+        from photogram.metrics.table import tables
+        from photogram.recipes import load
+
+        if not subjects:
+            raise UserError("there is nothing to judge; give runs, or folders of images")
+        chosen = load_protocol(protocol)
+        if brackets:
+            written = write_brackets(data, chosen, out / "brackets")
+            subjects = (*subjects, written.photographs, written.retrieval)
+        judged = judge(
+            Asked(
+                subjects=subjects,
+                protocol=chosen,
+                data=data,
+                out=out,
+                load=load,
+                segmenter=segmenter,
+                trunk_file=trunk_file,
+                repeats=repeats,
+            )
+        )
+        from rich.console import Console
+
+        console = Console(width=None if sys.stdout.isatty() else 200)
+        for table in tables(judged.results):
+            console.print(table)
+        for warning in dict.fromkeys(w for result in judged.results for w in result.warnings):
+            print(f"photogram: note: {warning}", file=sys.stderr)
+        if html or len(subjects) > 1:
+            write_page(judged, out)
+        opened = out / "evaluation.html" if html or len(subjects) > 1 else out / judged.results[0].subject["name"]
+        print(f"written: {opened}")
+        return 0
+
+    return _parse(command, "evaluate", arguments)
+
+
 # --- quickstart ------------------------------------------------------------------------------------------------------
 
 
@@ -350,4 +435,5 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "check": _check,
     "train": _train,
     "synthesize": _synthesize,
+    "evaluate": _evaluate,
 }

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin,
 
 import safetensors.torch
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -287,3 +287,44 @@ class Generator(Network, abc.ABC):
             margin = (0, width - image.shape[-1], 0, height - image.shape[-2])
             image = torch.nn.functional.pad(image, margin, mode="replicate")
         return Condition(layout, image)
+
+
+class Reader(Network, abc.ABC):
+    """A network that reads photographs: which class each pixel shows."""
+
+    @property
+    @abc.abstractmethod
+    def size_multiple(self) -> int:
+        """Heights and widths that the network can read are multiples of this; others are padded and cropped back."""
+
+    @abc.abstractmethod
+    def read(self, photo: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k h w"]:
+        """Logits of checked photographs of a possible size. Called by `predict`."""
+
+    def predict(self, photo: Tensor) -> Int[Tensor, "n h w"]:
+        """The most likely class of each pixel, never void.
+
+        Args:
+            photo: photographs [n, c, h, w] in [-1, 1], of any height and width.
+
+        Raises:
+            UserError: for anything else, or channels that the network was not trained on.
+        """
+        name = type(self).__name__
+        if not (isinstance(photo, Tensor) and photo.is_floating_point() and photo.ndim == 4 and photo.numel()):
+            raise UserError(f"{name} reads photographs, floating-point [n, c, h, w] in [-1, 1], not {_form(photo)}")
+        if photo.shape[1] != self.spec.photo_channels:
+            raise UserError(f"{name} reads {self.spec.photo_channels} channels, but the photograph is {_form(photo)}")
+        height, width = photo.shape[-2:]
+        margin = (0, -width % self.size_multiple, 0, -height % self.size_multiple)
+        training = self.training
+        self.eval()
+        try:
+            with torch.inference_mode():
+                padded = torch.nn.functional.pad(photo, margin, mode="replicate")
+                logits = self.read(padded.to(next(self.parameters()).device))[..., :height, :width].float()
+                if self.spec.void is not None:
+                    logits[:, self.spec.void] = -torch.inf
+                return logits.argmax(1)
+        finally:
+            self.train(training)

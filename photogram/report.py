@@ -9,8 +9,22 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from photogram.generator import Network
+from photogram.generator import Network, Reader
 from photogram.images import replacing
+
+_PAINTING = (
+    'generator = photogram.load("this folder")',
+    'photo = generator.sample(photogram.Layout.open("layout.png").resized(generator.spec.size), seed=0)',
+    'photogram.save(photo, "photo.png")',
+)
+_READING = (
+    "from photogram.images import read_photo, resize_photo",
+    "from photogram.scene import from_pixels",
+    "",
+    'segmenter = photogram.load("this folder")',
+    'photo = from_pixels(resize_photo(read_photo("photo.jpg"), segmenter.spec.size))[None]',
+    "classes = segmenter.predict(photo)  # [1, h, w], indices of the classes below",
+)
 
 
 def model_card(network: Network, facts: Mapping[str, str]) -> str:
@@ -26,9 +40,7 @@ def model_card(network: Network, facts: Mapping[str, str]) -> str:
         "```python",
         "import photogram",
         "",
-        'generator = photogram.load("this folder")',
-        'photo = generator.sample(photogram.Layout.open("layout.png").resized(generator.spec.size), seed=0)',
-        'photogram.save(photo, "photo.png")',
+        *(_READING if isinstance(network, Reader) else _PAINTING),
         "```",
         "",
         "## Classes",

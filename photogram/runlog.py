@@ -58,6 +58,12 @@ class RunLog:
                 self.board.add_scalar(f"losses/{name}", value, step)
             self.board.add_scalar("speed/images per second", speed, step)
 
+    def mark(self, step: int, values: Mapping[str, float]) -> None:
+        """What was measured at a step, for TensorBoard's curves."""
+        if self.board is not None:
+            for name, value in values.items():
+                self.board.add_scalar(f"evaluation/{name}", value, step)
+
     def flush(self) -> None:
         os.fsync(self.file.fileno())
         if self.board is not None:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from photogram.generator import Generator, Network
+from photogram.generator import Generator, Network, Reader
 from photogram.recipe import Scenes
 from photogram.scene import Scene, SceneSpec, draw, to_pixels
 
@@ -68,7 +68,7 @@ def scene_sheet(network: Network, scenes: Scenes, count: int) -> np.ndarray:
     What a scene lacks, the photograph of a layout that has none for instance, stays grey.
 
     Args:
-        network: a `Generator` paints; of other networks only the scenes are shown.
+        network: a `Generator` paints, a `Reader` reads; of other networks only the scenes are shown.
         scenes: one or more.
         count: how many of them, at most.
     """
@@ -79,8 +79,10 @@ def scene_sheet(network: Network, scenes: Scenes, count: int) -> np.ndarray:
         tiles = scene_tiles(scene, scenes.spec)
         if isinstance(network, Generator):
             tiles["painting"] = _rgb(to_pixels(network.sample(scene.condition)[0]).cpu().numpy())
+        if isinstance(network, Reader) and scene.photo is not None:
+            tiles["reading"] = draw(network.predict(scene.photo)[0].cpu().numpy(), scenes.spec)
         rows.append((scenes.name(index), tiles))
-    known = ("layout", "condition", "painting", "photograph")
+    known = ("layout", "condition", "painting", "reading", "photograph")
     columns = [title for title in known if any(title in tiles for _, tiles in rows)]
     blanks = [np.full_like(next(iter(tiles.values())), 230) for _, tiles in rows]
     return sheet(

@@ -5,6 +5,7 @@ Order, flips and noise are functions of (seed, rank, step), so the only state is
 - `run.json`: what was asked for; the same command continues, another is refused;
 - `state/`: to go on from;
 - `config.json`, `model.safetensors`, `README.md`: the published network (a folder each where there are several);
+- `evaluation.jsonl`, `best/`: what a judge said of the network and which it liked best, where there was one;
 - `log.jsonl`: the losses of every step; `samples/`: sheets of held-out scenes; `report.html`: both, to look at;
 - `tensorboard/`: losses and times.
 """
@@ -25,13 +26,15 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
+from photogram import opinions
 from photogram.checkpoint import discard_after, last_good, load_state, save_state, saved_steps
 from photogram.errors import UserError
-from photogram.generator import Generator
+from photogram.generator import Generator, Reader
 from photogram.images import replacing, write_image
 from photogram.interrupts import Interrupted as Interrupted
 from photogram.interrupts import Stop, stopping_softly
 from photogram.loading import Batches, load
+from photogram.opinions import Judge as Judge
 from photogram.precision import Precision, check_precision, resolved
 from photogram.progress import progress
 from photogram.recipe import Recipe, Run, Scenes, Training
@@ -58,6 +61,7 @@ class Plan:
             the device has it.
         workers: processes that read data ahead.
         start_from: the folder of a published network to start from.
+        evaluate_every: steps between two looks at held-out scenes by the judge that `train` is given; 0: none.
         quiet: show no progress.
     """
 
@@ -68,10 +72,18 @@ class Plan:
     precision: Precision = "auto"
     workers: int = 1
     start_from: Path | None = None
+    evaluate_every: int = 0
     quiet: bool = False
 
 
-def train(recipe: Recipe, data: Scenes, out: str | Path, plan: Plan, preview: Scenes | None = None) -> Path:
+def train(
+    recipe: Recipe,
+    data: Scenes,
+    out: str | Path,
+    plan: Plan,
+    preview: Scenes | None = None,
+    judge: Judge | None = None,
+) -> Path:
     """Train a recipe, or go on training it: the same call continues to the last bit.
 
     Args:
@@ -80,6 +92,7 @@ def train(recipe: Recipe, data: Scenes, out: str | Path, plan: Plan, preview: Sc
         out: the run's folder.
         plan: how long, in what portions and precision.
         preview: held-out scenes for the sheets.
+        judge: looks at the networks every `plan.evaluate_every` steps; the one that it likes best is kept in `best/`.
 
     Returns:
         The run's folder.
@@ -90,7 +103,7 @@ def train(recipe: Recipe, data: Scenes, out: str | Path, plan: Plan, preview: Sc
         Interrupted: after Ctrl-C or SIGTERM, with the state saved.
     """
     out = Path(out)
-    _check_plan(recipe, data, plan)
+    check_plan(recipe, data, plan)
     accelerator = _accelerator(resolved(plan.precision, read_settings(out)))
     main = accelerator.is_main_process
     with only_one(out, main):
@@ -104,15 +117,26 @@ def train(recipe: Recipe, data: Scenes, out: str | Path, plan: Plan, preview: Sc
         training = recipe.start(run)
         settle(out, settings, main)
         accelerator.wait_for_everyone()
-        with closing(_Loop(training, run, data, preview, out, plan)) as loop:
+        with closing(_Loop(training, run, data, preview, out, plan, judge)) as loop:
             loop.resume()
             loop.run_on()
     return out
 
 
-def _check_plan(recipe: Recipe, data: Scenes, plan: Plan) -> None:
-    """Refuse at the door what could only fail later."""
-    for name, least in (("steps", 1), ("batch_size", 1), ("save_every", 1), ("workers", 0), ("seed", 0)):
+def check_plan(recipe: Recipe, data: Scenes, plan: Plan) -> None:
+    """Refuse at the door what could only fail later; `train` does so first.
+
+    Raises:
+        UserError: naming the flag, its value and the bound.
+    """
+    for name, least in (
+        ("steps", 1),
+        ("batch_size", 1),
+        ("save_every", 1),
+        ("workers", 0),
+        ("seed", 0),
+        ("evaluate_every", 0),
+    ):
         value = getattr(plan, name)
         if not least <= value < 1 << 63:
             bounds = f"at least {least}" if value < least else "below 2^63"
@@ -146,6 +170,7 @@ def _settings(recipe: Recipe, data: Scenes, plan: Plan, accelerator: Accelerator
         "batch_size": plan.batch_size,
         "seed": plan.seed,
         "save_every": plan.save_every,
+        "evaluate_every": plan.evaluate_every,
         "precision": "bf16" if accelerator.mixed_precision == "bf16" else "fp32",
         "from": None if plan.start_from is None else str(plan.start_from),
         "processes": accelerator.num_processes,
@@ -156,8 +181,17 @@ def _settings(recipe: Recipe, data: Scenes, plan: Plan, accelerator: Accelerator
 class _Loop:
     """One call of `train`."""
 
-    def __init__(self, training: Training, run: Run, data: Scenes, preview: Scenes | None, out: Path, plan: Plan):
-        self.training, self.run, self.data, self.preview = training, run, data, preview
+    def __init__(
+        self,
+        training: Training,
+        run: Run,
+        data: Scenes,
+        preview: Scenes | None,
+        out: Path,
+        plan: Plan,
+        judge: Judge | None,
+    ):
+        self.training, self.run, self.data, self.preview, self.judge = training, run, data, preview, judge
         self.out, self.plan, self.accelerator = out, plan, run.accelerator
         self.main = run.accelerator.is_main_process
         self.step, self.waited, self.worked = 0, 0.0, 0.0
@@ -180,6 +214,8 @@ class _Loop:
             if self.main:
                 discard_after(self.out / "state", self.step)
             self.log.cut(self.step)
+            if self.main:
+                opinions.until(self.out, self.step)
         if self.main and self.step and self._published_step() != self.step:  # killed after the state was saved
             self.show()
         self.accelerator.wait_for_everyone()
@@ -216,7 +252,7 @@ class _Loop:
                     self.worked + time.perf_counter() - ready,
                 )
                 stop = self._all_stop()
-                if stop or self.step == self.plan.steps or self.step % self.plan.save_every == 0:
+                if stop or self.step == self.plan.steps or self.step % self.plan.save_every == 0 or self._is_judged():
                     self.save()
                 if stop:
                     raise Interrupted(f"stopped after step {self.step}; the same command goes on from there")
@@ -243,9 +279,9 @@ class _Loop:
         """Log the step that was just taken, the mean over all processes; refuse to go on with what is not finite."""
         together = self.run.mean(torch.stack([value.detach().float() for value in losses.values()])).tolist()
         values = dict(zip(losses, together, strict=True))
-        for name, value in values.items():
-            if not math.isfinite(value):
-                raise self._not_finite(self.step + 1, f"the loss {name!r} is {value}")
+        wrong = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
+        if wrong:
+            raise self._not_finite(self.step + 1, f"among the losses, {', '.join(wrong)}")
         self.step += 1
         seconds = time.perf_counter() - began
         seen_a_step = self.plan.batch_size * self.accelerator.num_processes
@@ -303,10 +339,13 @@ class _Loop:
         sheets = {}
         for name, network in networks.items():
             folder = self.out if len(networks) == 1 else self.out / name
-            if sheet and isinstance(network, Generator) and self.preview is not None and len(self.preview):
+            if sheet and isinstance(network, Generator | Reader) and self.preview is not None and len(self.preview):
                 with self.accelerator.autocast():
                     sheets[name] = scene_sheet(network, self.preview, PREVIEWS)
             network.save_pretrained(folder, model_card(network, facts))
+        if self.judge is not None and self._is_judged():
+            with self.accelerator.autocast():
+                self.log.mark(self.step, opinions.ask(self.judge, networks, self.out, self.step, facts))
         (self.out / "samples").mkdir(exist_ok=True)
         for name, pixels in sheets.items():
             prefix = "" if len(networks) == 1 else f"{name}-"
@@ -317,6 +356,10 @@ class _Loop:
         write_report(self.out, facts)
         with replacing(self.out / "state" / "published") as file:  # last: what is not here is published again
             file.write(str(self.step).encode())
+
+    def _is_judged(self) -> bool:
+        every = self.plan.evaluate_every
+        return self.judge is not None and every > 0 and self.step % every == 0
 
     def _facts(self) -> dict[str, str]:
         """What the model card and the report say of the run; nothing here depends on the clock."""

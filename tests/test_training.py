@@ -407,16 +407,16 @@ def test_without_held_out_scenes_there_are_no_sheets(out, preview):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(out):
-    said = refused("step 7: the loss 'loss' is nan; stopped", out, 12, recipe=Colors(nan_at=7))
+    said = refused("step 7: among the losses, loss is nan; stopped", out, 12, recipe=Colors(nan_at=7))
     assert "the last good state is of step 4." in said and str(out) in said
     assert photogram.checkpoint.saved_steps(out / "state") == [4] and steps_in(out) == [1, 2, 3, 4, 5, 6]
-    refused("step 7: the loss 'loss' is nan; stopped", out, 12, recipe=Colors(nan_at=7))
+    refused("step 7: among the losses, loss is nan; stopped", out, 12, recipe=Colors(nan_at=7))
     go(out, 6, recipe=Colors(nan_at=7))
     assert steps_in(out) == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_loss_that_is_not_finite_before_the_first_state(out):
-    refused("step 2: the loss 'loss' is nan; stopped, no state was saved yet.", out, recipe=Colors(nan_at=2))
+    refused("step 2: among the losses, loss is nan; stopped, no state was saved yet.", out, recipe=Colors(nan_at=2))
 
 
 def test_a_weight_that_is_not_finite_is_never_saved(out):

@@ -8,8 +8,9 @@ from typing import Any
 from photogram.errors import UserError
 from photogram.generator import CONFIG, Network, read_config
 from photogram.recipes.crn import CRN
+from photogram.recipes.segmenter import Segmenter
 
-Recipe = CRN
+Recipe = CRN | Segmenter
 """The union of all recipes; the command line and the conformance tests iterate over its members."""
 
 

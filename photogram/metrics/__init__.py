@@ -1,0 +1,1 @@
+"""How good folders of images are, measured so that anyone can repeat it. Nothing here knows a recipe."""

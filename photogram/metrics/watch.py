@@ -1,0 +1,63 @@
+"""A look at held-out scenes while a training goes on: cheap, and good for choosing between its own steps only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from photogram.generator import Generator, Network, Reader
+from photogram.metrics.consistency import Confusion
+from photogram.metrics.lpips import LPIPS
+from photogram.recipe import Scenes
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What was seen of one network."""
+
+    values: dict[str, float]
+    score: float
+    """The number by which the best step is chosen; more is better."""
+
+
+class Watch:
+    """Judges a network on some scenes, spread evenly over a data set.
+
+    Args:
+        scenes: held out, with photographs.
+        lpips: how far a painting is from its photograph; less is better.
+        count: scenes that are looked at, at most.
+    """
+
+    def __init__(self, scenes: Scenes, lpips: LPIPS, count: int = 50):
+        self.scenes, self.lpips = scenes, lpips
+        count = min(count, len(scenes))
+        self.chosen = [len(scenes) * (2 * n + 1) // (2 * count) for n in range(count)]
+
+    def __call__(self, network: Network) -> Watched | None:
+        """The mean LPIPS of what a generator paints, or how well a reader reads; None of other networks."""
+        if isinstance(network, Reader):
+            return self._reading(network)
+        return self._painting(network) if isinstance(network, Generator) else None
+
+    def _painting(self, network: Generator) -> Watched:
+        found = []
+        for index in self.chosen:
+            condition, photo = self.scenes[index, 0]
+            assert photo is not None
+            painting = network.sample(condition, seed=0).cpu()
+            with torch.no_grad():
+                found.append(self.lpips(painting.float(), photo))
+        distance = float(torch.cat(found).double().mean())
+        return Watched({f"LPIPS[{self.lpips.name}]": distance}, -distance)
+
+    def _reading(self, network: Reader) -> Watched:
+        void = network.spec.void
+        confusion = Confusion(network.spec.num_classes, () if void is None else (void,))
+        for index in self.chosen:
+            condition, photo = self.scenes[index, 0]
+            assert photo is not None and condition.layout is not None
+            confusion.update(condition.layout.classes.long(), network.predict(photo).cpu())
+        scores = confusion.scores()
+        return Watched({"mean_iou": scores.mean_iou, "pixel_accuracy": scores.pixel_accuracy}, scores.mean_iou)

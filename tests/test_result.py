@@ -1,0 +1,100 @@
+"""Results: their file, when two of them compare, and what they say together."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from photogram.errors import UserError
+from photogram.metrics.bootstrap import Interval
+from photogram.metrics.protocol import Protocol
+from photogram.metrics.result import Measure, Result, differences, disagreement, read_result
+
+PROTOCOL = Protocol("p-v1", "for tests", "val", (32, 48), resamples=500)
+
+
+def result(name: str = "a", values: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0), **changes: object) -> Result:
+    made = Result(
+        subject={"name": name, "sha256": "0", "images": len(values)},
+        protocol=PROTOCOL,
+        provenance={"scenes": "s", "reals": "r", "trunk": {"trunk": "t"}, "lpips": {}, "segmenter": ""},
+        measures={"LPIPS[x]": Measure(2.5, Interval(1.0, 4.0), "lower", "far"), "IS": Measure(3.0, None, "higher", "")},
+        per_class={"IoU": {"road": 0.5, "car": None}},
+        per_image={"LPIPS[x]": list(values)},
+        names=[str(n) for n in range(len(values))],
+        warnings=["few"],
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def test_a_result_comes_back_from_its_file(tmp_path):
+    result().write(tmp_path / "r.json")
+    assert read_result(tmp_path / "r.json") == result()
+    assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
+
+
+def test_what_is_not_finite_is_null_in_the_file(tmp_path):
+    odd = result(values=(1.0, math.inf, math.nan, 2.0))
+    odd.write(tmp_path / "r.json")
+    stored = json.loads((tmp_path / "r.json").read_text())  # strict JSON
+    assert stored["per_image"]["LPIPS[x]"] == [1.0, None, None, 2.0]
+    assert math.isnan(read_result(tmp_path / "r.json").per_image["LPIPS[x]"][1])
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": 1}', '{"format": 99}'])
+def test_what_is_no_result(tmp_path, content):
+    (tmp_path / "r.json").write_text(content)
+    with pytest.raises(UserError, match=r"r\.json: .*(is no result|another version)"):
+        read_result(tmp_path / "r.json")
+    with pytest.raises(UserError, match="no such file"):
+        read_result(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (result(protocol=replace(PROTOCOL, resize="tf1")), "the protocol's resize is 'aa' there and 'tf1' here"),
+        (result(protocol=replace(PROTOCOL, count=9)), "the protocol's count is 0 there and 9 here"),
+        (result(provenance={**result().provenance, "trunk": {"trunk": "u"}}), "their trunk differ"),
+        (result(provenance={**result().provenance, "reals": "q"}), "their reals differ"),
+        (result(provenance={**result().provenance, "segmenter": "9"}), "their segmenter differ"),
+    ],
+)
+def test_results_of_other_protocols_do_not_compare(other, words):
+    assert words in str(disagreement(result(), other))
+    with pytest.raises(UserError, match="do not compare"):
+        differences(result(), other)
+
+
+def test_versions_and_words_do_not_matter():
+    later = result(protocol=replace(PROTOCOL, about="said better"), provenance={**result().provenance, "versions": "9"})
+    assert disagreement(result(), later) is None
+
+
+def test_differences_are_paired():
+    """Two systems that differ by the same everywhere differ for certain, however much images vary."""
+    torch.manual_seed(0)
+    first = (torch.randn(60) * 100).tolist()
+    a, b = result("a", tuple(first)), result("b", tuple(v + 0.5 for v in first))
+    found = differences(a, b)["LPIPS[x]"]
+    assert found.value == pytest.approx(0.5, abs=1e-4) and found.decided
+    assert found.interval == pytest.approx((0.5, 0.5), abs=1e-4)
+    opposite = differences(b, a)["LPIPS[x]"]
+    assert opposite.value == pytest.approx(-found.value)
+
+
+def test_a_difference_by_chance_is_undecided():
+    torch.manual_seed(2)
+    a, b = (result(name, tuple(torch.randn(60).tolist())) for name in "ab")
+    found = differences(a, b)["LPIPS[x]"]
+    assert not found.decided and found.interval.low < found.value < found.interval.high
+
+
+def test_images_without_a_number_are_left_out():
+    a, b = result("a", (1.0, 2.0, math.nan, 4.0)), result("b", (2.0, math.inf, 3.0, 5.0))
+    assert differences(a, b)["LPIPS[x]"].value == pytest.approx(1.0)
+    assert differences(a, result("b", (math.nan,) * 4)) == {}
