@@ -6,7 +6,6 @@ judged can be looked at. Results are written beside: `OUT/NAME/result.json`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,8 +118,8 @@ def _judges(asked: Asked, spec: SceneSpec) -> Judges:
     protocol = asked.protocol
     extractor = load_extractor(
         protocol.trunk,
-        how=protocol.resize,  # pyright: ignore[reportArgumentType]
-        precision=protocol.precision,  # pyright: ignore[reportArgumentType]
+        how=protocol.resize,
+        precision=protocol.precision,
         file=asked.trunk_file,
     )
     if protocol.trunk_sha256 and extractor.digest != protocol.trunk_sha256:
@@ -129,7 +128,7 @@ def _judges(asked: Asked, spec: SceneSpec) -> Judges:
             f"through {protocol.trunk_sha256[:12]}"
         )
     segmenter, digest = _segmenter(asked, spec)
-    lpips = load_lpips(protocol.lpips)  # pyright: ignore[reportArgumentType]
+    lpips = load_lpips(protocol.lpips)
     return Judges(extractor, lpips, segmenter, digest)
 
 
@@ -141,8 +140,7 @@ def _segmenter(asked: Asked, spec: SceneSpec) -> tuple[Any, str]:
         return None, ""
     if path.suffix == ".json":
         network: Any = ImportedSegmenter(path, spec)
-        with network.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = network.digest
     else:
         network = asked.load(path)
         if not isinstance(network, Reader):

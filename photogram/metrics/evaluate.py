@@ -306,7 +306,7 @@ def _pairs(
 def _compared(image: Tensor, photo: Tensor, judges: Judges) -> dict[str, Tensor]:
     a, b = (image.double() + 1) / 2, (photo.double() + 1) / 2
     found = {f"LPIPS[{judges.lpips.name}]": judges.lpips(image, photo), "PSNR": fidelity.psnr(a, b)}
-    if min(image.shape[-2:]) > fidelity.WINDOW:
+    if min(image.shape[-2:]) >= fidelity.WINDOW:
         found["SSIM"] = fidelity.ssim(a, b)
     if min(image.shape[-2:]) > fidelity.MULTI_SCALE_SIDE:
         found["MS-SSIM"] = fidelity.ms_ssim(a, b)
