@@ -9,12 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from photogram.metrics.bootstrap import around, resampled
 from photogram.metrics.kernel import (
     discrepancy_error,
     kernel_distance,
     polynomial_kernel,
-    resampled_discrepancy,
     squared_discrepancy,
 )
 
@@ -160,74 +158,6 @@ def test_torchmetrics_agrees(subsets: int, size: int):
 
 
 # Resamples.
-
-
-def plain_resample(x: Tensor, y: Tensor, x_weights: list[int], y_weights: list[int]) -> float:
-    """Row by row, as often as each is there; pairs of a row with its copies are left out."""
-    sides = [
-        [(i, row) for i, row in enumerate(rows.tolist()) for _ in range(weights[i])]
-        for rows, weights in ((x, x_weights), (y, y_weights))
-    ]
-    total = 0.0
-    for side in sides:
-        pairs = [k(p, q) for i, p in side for j, q in side if i != j]
-        total += sum(pairs) / len(pairs)
-    across = [k(p, q) for _, p in sides[0] for _, q in sides[1]]
-    return total - 2 * sum(across) / len(across)
-
-
-@pytest.mark.parametrize("tile", [1, 3, 100])
-def test_resamples_equal_their_plain_twin(tile: int):
-    x, y = normal(6, 3, 0), normal(8, 3, 1, 1.3)
-    x_weights, y_weights = resampled(6, 5, 0), resampled(8, 5, 1)
-    found = resampled_discrepancy(x, y, x_weights, y_weights, tile)
-    for n in range(5):
-        a, b = (w[n].long().tolist() for w in (x_weights, y_weights))
-        assert float(found[n]) == pytest.approx(plain_resample(x, y, a, b), rel=1e-11)
-
-
-@pytest.mark.parametrize(("n", "m"), [(9, 9), (12, 5)])
-def test_every_image_once_is_the_discrepancy_itself(n: int, m: int):
-    x, y = normal(n, 3, 0), normal(m, 3, 1)
-    found = resampled_discrepancy(x, y, torch.ones(1, n), torch.ones(1, m))
-    assert float(found[0]) == pytest.approx(squared_discrepancy(x, y), rel=1e-11)
-
-
-def test_duplicates_do_not_shift_resamples():
-    x, y = normal(40, 6, 0), normal(40, 6, 1, 1.1)
-    value, draws = squared_discrepancy(x, y), 3000
-    x_weights, y_weights = resampled(40, draws, 0), resampled(40, draws, 1)
-    found = resampled_discrepancy(x, y, x_weights, y_weights)
-    error = float(found.std()) / draws**0.5
-    assert abs(float(found.mean()) - value) < 3 * error
-    often = [(a.long(), b.long()) for a, b in zip(x_weights[:200], y_weights[:200], strict=True)]
-    naive = torch.tensor([squared_discrepancy(x.repeat_interleave(a, 0), y.repeat_interleave(b, 0)) for a, b in often])
-    assert float(naive.mean()) - value > 2 * float(found.std())  # the copies would have moved it by so much
-
-
-def test_the_interval_of_resamples_covers_the_population_value():
-    """Spread 1.5 against 1 in 5 dimensions: .9375. At 100 images the interval is a fifth too wide, never too narrow."""
-    weights, other = resampled(100, 200, 0), resampled(100, 200, 1)
-    values, deviations, hits = [], [], 0
-    for seed in range(300):
-        x, y = normal(100, 5, 2 * seed), normal(100, 5, 2 * seed + 1, 1.5)
-        values.append(squared_discrepancy(x, y))
-        draws = resampled_discrepancy(x, y, weights, other)
-        deviations.append(float(draws.std()))
-        interval = around(values[-1], draws)
-        hits += interval.low <= 0.9375 <= interval.high
-    assert hits / 300 > 0.93
-    assert 1 < float(np.mean(deviations) / np.std(values)) < 1.4
-
-
-def test_a_resample_of_one_image_alone_has_no_discrepancy():
-    x, y = normal(3, 2, 0), normal(3, 2, 1)
-    weights = torch.tensor([[3.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
-    found = resampled_discrepancy(x, y, weights, torch.ones(2, 3))
-    assert found.isfinite().tolist() == [False, True]
-
-
-# The standard error.
 
 
 def plain_error(x: Tensor, y: Tensor) -> float:
