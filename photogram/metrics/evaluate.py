@@ -230,7 +230,7 @@ def set_measures(
     found = {
         kd: Measure(
             kernel.distance,
-            Interval(kernel.distance - error, kernel.distance + error),
+            around_kernel,
             "lower",
             "kernel distance, unbiased",
         ),
