@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from photogram.errors import UserError, nearest
+from photogram.errors import UsageError, UserError, nearest
 
 HELP = """\
 photogram: photographic images made without a camera
@@ -21,7 +21,7 @@ photogram: photographic images made without a camera
   photogram evaluate RUN --protocol P --data DATA    how good are its paintings; also folders of images, side by side
 
 Each verb has --help. Forms: {forms}. Recipes: {recipes}.
-Exit status: 0 all well, 1 a mistake that the message names, 2 unknown words, 130 interrupted.
+Exit status: 0 all well, 1 a mistake that the message names, 2 unknown words or flags, 130 interrupted.
 """
 # Spelt out, so that help need not import them; tests compare them with what there is.
 VERBS = ("quickstart", "prepare", "check", "train", "synthesize", "evaluate")
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return commands.VERBS[verb](rest)
     except UserError as e:
-        return complain(str(e), 1)
+        return complain(str(e), 2 if isinstance(e, UsageError) else 1)
     except KeyboardInterrupt as e:
         return complain(str(e) or "interrupted; the same command again goes on", 130)
     except BrokenPipeError:  # the reader of our output has gone; not our mistake

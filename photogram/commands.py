@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional
 
-from photogram.errors import UserError, nearest
+from photogram import flags
+from photogram.errors import UsageError, UserError, nearest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def _parse(function: Callable[..., int], verb: str, arguments: Sequence[str]) -> int:
-    return tyro.cli(function, prog=f"photogram {verb}", args=list(arguments), config=(tyro.conf.FlagCreatePairsOff,))
+    return flags.run(function, f"photogram {verb}", arguments)
 
 
 # --- prepare ---------------------------------------------------------------------------------------------------------
@@ -109,7 +110,7 @@ def _prepare(arguments: Sequence[str]) -> int:
         "palette": palette,
         "toy": toy,
     }
-    return tyro.extras.subcommand_cli_from_dict(forms, prog="photogram prepare", args=list(arguments))
+    return flags.choose(forms, "form", "photogram prepare", arguments)
 
 
 def _say(prepared: Prepared) -> int:
@@ -124,6 +125,9 @@ def _say(prepared: Prepared) -> int:
         for name, share in prepared.report.shares.items():
             print(f"  {share:7.2%}  {name}")
         print(f"  {prepared.report.distinct} distinct colours; {prepared.report.unlabelled:.2%} unlabelled")
+    if not any(count.photos for count in prepared.splits):
+        print("there are no photographs: these layouts can be painted, but nothing can be learned from them")
+        return 0
     print(f"next: photogram check {prepared.out}")
     return 0
 
@@ -201,17 +205,20 @@ def _train(arguments: Sequence[str]) -> int:
 
     recipes = {recipe.__name__.lower(): command(recipe) for recipe in members()}
     first, known = (arguments[0] if arguments else "--"), ", ".join(recipes)
-    if first.startswith("-") and first not in ("-h", "--help"):
-        raise UserError(f"give a recipe first: photogram train RECIPE --data DATA --out RUN; there is {known}")
-    if not first.startswith("-") and first not in recipes:
-        raise UserError(f"unknown recipe {first!r}{nearest(first, list(recipes))}; there is {known}")
-    asked = tyro.extras.subcommand_cli_from_dict(
-        recipes, prog="photogram train", args=list(arguments), config=(tyro.conf.FlagCreatePairsOff,)
+    if first in ("-h", "--help"):
+        tyro.extras.subcommand_cli_from_dict(recipes, prog="photogram train", args=list(arguments))
+    if first.startswith("-"):
+        raise UsageError(f"give a recipe first: photogram train RECIPE --data DATA --out RUN; there is {known}")
+    if first not in recipes:
+        raise UsageError(f"unknown recipe {first!r}{nearest(first, list(recipes))}; there is {known}")
+    prog, config = f"photogram train {first}", (tyro.conf.FlagCreatePairsOff,)
+    asked = flags.parsed(
+        lambda args: tyro.cli(recipes[first], prog=prog, args=args, config=config), prog, arguments[1:]
     )
     return _run_training(asked.flags, asked.recipe)
 
 
-def _run_training(flags: TrainFlags, recipe: Any) -> int:
+def _run_training(asked: TrainFlags, recipe: Any) -> int:
     from rich.console import Console
 
     from photogram.data.folder import Folder
@@ -220,41 +227,41 @@ def _run_training(flags: TrainFlags, recipe: Any) -> int:
 
     main = int(os.environ.get("RANK", "0")) == 0  # torchrun starts many; one of them speaks
     console = Console(stderr=True, quiet=not main)
-    first = Folder(flags.data, "train").pairs[0].photo
+    first = Folder(asked.data, "train").pairs[0].photo
     assert first is not None  # Folder leaves out what has no photograph
-    size = flags.size or image_size(first)
-    if flags.size is None:
+    size = asked.size or image_size(first)
+    if asked.size is None:
         console.print(f"training at {size[0]} x {size[1]}, the size of {first.name}; --size takes another")
     plan = Plan(
-        steps=flags.steps,
-        batch_size=flags.batch_size,
-        seed=flags.seed,
-        save_every=flags.save_every,
-        evaluate_every=flags.evaluate_every,
-        precision=flags.precision,
-        workers=flags.workers,
-        start_from=flags.start_from,
+        steps=asked.steps,
+        batch_size=asked.batch_size,
+        seed=asked.seed,
+        save_every=asked.save_every,
+        evaluate_every=asked.evaluate_every,
+        precision=asked.precision,
+        workers=asked.workers,
+        start_from=asked.start_from,
     )
-    data = Folder(flags.data, "train", size=size, fit=flags.fit, flip=flags.flip)
+    data = Folder(asked.data, "train", size=size, fit=asked.fit, flip=asked.flip)
     check_plan(recipe, data, plan)  # before the doctor, who takes longer
-    has_val = _quick_check(flags.data, size, console)
-    val = Folder(flags.data, "val", size=size, fit=flags.fit, photos=False) if has_val else None
-    train(recipe, data, flags.out, plan, val, _judge(flags, size, has_val))
-    console.print(f"trained; open {flags.out / 'report.html'}", highlight=False, soft_wrap=True)
+    has_val = _quick_check(asked.data, size, console)
+    val = Folder(asked.data, "val", size=size, fit=asked.fit, photos=False) if has_val else None
+    train(recipe, data, asked.out, plan, val, _judge(asked, size, has_val))
+    console.print(f"trained; open {asked.out / 'report.html'}", highlight=False, soft_wrap=True)
     return 0
 
 
-def _judge(flags: TrainFlags, size: tuple[int, int], has_val: bool) -> Judge | None:
+def _judge(asked: TrainFlags, size: tuple[int, int], has_val: bool) -> Judge | None:
     """What looks at held-out scenes while training, where that is asked for."""
-    if flags.evaluate_every <= 0:
+    if asked.evaluate_every <= 0:
         return None
     if not has_val:
-        raise UserError(f"--evaluate-every {flags.evaluate_every}: {flags.data} holds nothing out; it needs val/")
+        raise UserError(f"--evaluate-every {asked.evaluate_every}: {asked.data} holds nothing out; it needs val/")
     from photogram.data.folder import Folder
     from photogram.metrics.lpips import load_lpips
     from photogram.metrics.watch import Watch
 
-    return Watch(Folder(flags.data, "val", size=size, fit=flags.fit), load_lpips())
+    return Watch(Folder(asked.data, "val", size=size, fit=asked.fit), load_lpips())
 
 
 def _quick_check(data: Path, size: tuple[int, int], console: Console) -> bool:
@@ -320,6 +327,8 @@ def _synthesize(arguments: Sequence[str]) -> int:
             overwrite=overwrite,
             source=run,
         )
+        if not (summary.painted or summary.skipped or summary.failures):
+            raise UserError("stdin: holds no layouts; give one path a line")
         for failure in summary.failures:
             print(f"photogram: {failure}", file=sys.stderr)
         print(f"{out}: {summary.painted} painted, {summary.skipped} were there, {summary.failed} failed")
@@ -420,10 +429,10 @@ def _quickstart(arguments: Sequence[str]) -> int:
 
 NEXT = """
 Open {sheet}
-  Each row is a layout that the network has not seen, what it painted, and the toy world's own picture.
+  Threes of a layout that the network has not seen, what it painted, and the toy world's own picture.
   {out}/run/report.html has the curves.
 
-Next, with your own photographs and layouts:
+Next, with your own photographs and layouts (`. .venv/bin/activate` puts photogram on the path):
   photogram prepare palette YOUR_FOLDER --out data      # photos/ and layouts/, colour-coded; or cityscapes, camvid, ...
   photogram check data
   photogram train crn --data data --out runs/mine --size 192 256 --perceptual squeezenet --steps 20000

@@ -9,6 +9,10 @@ class UserError(ValueError):
     """
 
 
+class UsageError(UserError):
+    """Words or flags that the command line does not know; it exits with status 2."""
+
+
 def nearest(word: str, known: list[str]) -> str:
     """A hint for a misspelt name, `"; did you mean 'train'?"`, or nothing where no known name is near."""
     import difflib

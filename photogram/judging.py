@@ -32,7 +32,7 @@ from photogram.metrics.pictures import Pictures
 from photogram.metrics.protocol import FOLDER, Protocol
 from photogram.metrics.result import Measure, Result
 from photogram.metrics.table import contact_sheet, page
-from photogram.scene import SceneSpec, draw, from_pixels
+from photogram.scene import SceneSpec, class_difference, draw, from_pixels
 from photogram.synthesis import synthesize
 
 Load = Callable[[Path], Any]
@@ -146,9 +146,9 @@ def _segmenter(asked: Asked, spec: SceneSpec) -> tuple[Any, str]:
         if not isinstance(network, Reader):
             raise UserError(f"{path}: holds a {type(network).__name__}, which does not read photographs")
         digest = weights_digest(network)
-        ours, theirs = ([c.name for c in s.classes] for s in (spec, network.spec))
-        if ours != theirs:
-            raise UserError(f"{path}: reads the classes {theirs}, but the data has {ours}")
+        differs = class_difference(network.spec, spec)
+        if differs is not None:
+            raise UserError(f"{path}: {differs}; give a segmenter that reads the data's classes")
     if protocol.segmenter_sha256 and digest != protocol.segmenter_sha256:
         raise UserError(
             f"{path}: has hash {digest[:12]}, but {protocol.name} reads with {protocol.segmenter_sha256[:12]}; a "

@@ -84,6 +84,13 @@ def only_one(out: Path) -> Iterator[None]:
         yield
 
 
+def leave_nothing(out: Path) -> None:
+    """Remove a folder in which nothing came about; a folder that holds anything else stays."""
+    if out.is_dir() and [path.name for path in out.iterdir()] == [".lock"]:
+        (out / ".lock").unlink()
+        out.rmdir()
+
+
 def refuse_strangers(out: Path) -> None:
     """Refuse a folder with anything in it that is no folder of paintings, before anything is written there."""
     if not out.is_dir() or (out / SETTINGS).exists():

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from photogram.checkpoint import saved_steps
 from photogram.errors import UserError
 from photogram.generator import CONFIG
 from photogram.locking import held
@@ -30,8 +31,15 @@ def only_one(out: Path, main: bool) -> Iterator[None]:
         return
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file, not a folder; give another --out")
-    with held(out / LOCK, f"{out}: another training is running in this folder"):
-        yield
+    made = not out.exists()
+    try:
+        with held(out / LOCK, f"{out}: another training is running in this folder; wait for it, or give another --out"):
+            yield
+    except BaseException:
+        if made and out.is_dir() and [p.name for p in out.iterdir()] == [LOCK]:  # what was refused leaves nothing
+            (out / LOCK).unlink()
+            out.rmdir()
+        raise
 
 
 def read_settings(out: Path) -> dict[str, object] | None:
@@ -53,10 +61,17 @@ def agree(out: Path, settings: dict[str, object], main: bool) -> None:
             raise UserError(f"{out}: is not empty ({others[0]} is there) and holds no run; give another --out")
         return
     differs = difference(started, {**dict.fromkeys(started), **settings})
+    if differs is not None and not saved_steps(out / "state"):
+        return  # nothing was learned yet: it begins anew
     if differs is not None:
+        advice = "Repeat the first command, or give another --out"
+        if differs.startswith("data = "):
+            advice = (
+                "It is another folder, or its classes, layouts or photographs have changed since: bring it back, or go "
+                f"on from what was learned, with another --out and --from {out}"
+            )
         raise UserError(
-            f"{out}: this run was started with {differs}; only --steps (to more) and --workers may differ. "
-            "Repeat the first command, or give another --out"
+            f"{out}: this run was started with {differs}; only --steps (to more) and --workers may differ. {advice}"
         )
 
 
@@ -68,7 +83,7 @@ def settle(out: Path, settings: dict[str, object], main: bool) -> None:
     if not main:
         return
     with writing(out):
-        if not (out / SETTINGS).exists():
+        if read_settings(out) != settings:  # new, or begun anew
             write_record(out / SETTINGS, settings)
         for folder in (out, out / "samples", out / "state", *(p.parent for p in out.glob(f"*/{CONFIG}"))):
             for left_over in _half_written(folder):

@@ -282,6 +282,17 @@ def collate(scenes: Sequence[Scene]) -> Scene:
     )
 
 
+def class_difference(network: SceneSpec, data: SceneSpec) -> str | None:
+    """In what the classes of a network differ from the data's, in a few words; None where they agree."""
+    ours, theirs = [c.name for c in network.classes], [c.name for c in data.classes]
+    if len(ours) != len(theirs):
+        return f"was trained on {len(ours)} classes, but the data has {len(theirs)}"
+    for n, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+        if a != b:
+            return f"was trained with class {n} as {a!r}, but in the data it is {b!r}"
+    return None
+
+
 def one_hot(
     classes: Int[Tensor, "n h w"] | UInt8[Tensor, "n h w"], num_classes: int
 ) -> Float[Tensor, "n {num_classes} h w"]:

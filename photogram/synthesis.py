@@ -31,7 +31,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from photogram.collecting import Item, is_there
+from photogram.collecting import SETTINGS, Item, is_there
 from photogram.collecting import collect as collect
 from photogram.errors import UserError
 from photogram.generator import Generator
@@ -39,7 +39,17 @@ from photogram.images import PHOTO_SUFFIXES, PIXEL_LIMIT, read_photo, resize_pho
 from photogram.interrupts import Interrupted as Interrupted
 from photogram.interrupts import Stop, stopping_softly
 from photogram.outputs import writing
-from photogram.paintings import SHEET, Place, Places, agree, make_room, only_one, read_settings, refuse_strangers
+from photogram.paintings import (
+    SHEET,
+    Place,
+    Places,
+    agree,
+    leave_nothing,
+    make_room,
+    only_one,
+    read_settings,
+    refuse_strangers,
+)
 from photogram.precision import Precision, check_precision, resolved
 from photogram.progress import Advance, progress
 from photogram.scene import Layout, SceneSpec, Size, check_layout, draw, to_pixels
@@ -170,6 +180,10 @@ def synthesize(
         studio = _Studio(generator, out, seed, size, options, quiet)
         studio.work(items, None if known is None else len(known), places.finished())
         drawn, undrawn = _draw_sheet(studio.done, generator.spec, out) if sheet else (None, [])
+        if started is None and not studio.done:
+            (out / SETTINGS).unlink(missing_ok=True)  # nothing was painted: nothing was begun
+    if started is None and not studio.done:
+        leave_nothing(out)
     seconds, failures = time.monotonic() - began, (*studio.failures, *undrawn)
     return Summary(studio.painted, studio.skipped, failures, precision, seconds, drawn)
 

@@ -30,7 +30,7 @@ from photogram import opinions
 from photogram.checkpoint import discard_after, last_good, load_state, save_state, saved_steps
 from photogram.errors import UserError
 from photogram.generator import Generator, Reader
-from photogram.images import replacing, write_image
+from photogram.images import PIXEL_LIMIT, replacing, write_image
 from photogram.interrupts import Interrupted as Interrupted
 from photogram.interrupts import Stop, stopping_softly
 from photogram.loading import Batches, load
@@ -144,7 +144,11 @@ def check_plan(recipe: Recipe, data: Scenes, plan: Plan) -> None:
     check_precision(plan.precision)
     if not len(data):
         raise UserError("the data holds no scenes to train on")
+    if plan.batch_size > len(data):
+        raise UserError(f"--batch-size {plan.batch_size}: there are only {len(data)} photographs to train on")
     multiple, size = recipe.size_multiple(), data.spec.size
+    if min(size) > 0 and size[0] * size[1] > PIXEL_LIMIT:
+        raise UserError(f"--size {size[0]} {size[1]}: must be at most {PIXEL_LIMIT:,} pixels together")
     if any(n < 1 or n % multiple for n in size):
         possible = (sorted({max(1, m) * multiple for m in (n // multiple, -(-n // multiple))}) for n in size)
         heights, widths = ([str(n) for n in choices] for choices in possible)
@@ -267,8 +271,8 @@ class _Loop:
             if self.step not in saved_steps(self.out / "state"):
                 self.save()
             raise UserError(
-                f"{e}. Stopped after step {self.step}, which is saved. Bring the file back and repeat the command; if "
-                f"the data has to change, start another run --from {self.out}"
+                f"{e}. Stopped after step {self.step}, which is saved. If the file was whole when this run began, bring "
+                f"it back and repeat the command; else mend it and start another run --from {self.out}"
             ) from None
 
     def _noise_seed(self) -> int:

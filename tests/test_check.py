@@ -200,6 +200,14 @@ def test_hidden_files_are_nobodys_business(world: Path):
     assert found(world) == []
 
 
+def test_two_classes_of_one_name(world: Path):
+    path = world / "classes.json"
+    entries = json.loads(path.read_text())
+    path.write_text(json.dumps([{**entries[0], "name": entries[2]["name"]}, *entries[1:]]))
+    words = f"classes 0 and 2 are all called {entries[2]['name']!r}"
+    expect(world, "twin-names", "warning", "classes.json", words, quick=True)
+
+
 def test_bad_classes(world: Path):
     path = world / "classes.json"
     entries = json.loads(path.read_text())

@@ -73,12 +73,12 @@ def test_an_unknown_verb_is_named_with_the_nearest(capsys: pytest.CaptureFixture
 
 
 def test_an_unknown_recipe_is_named_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "cnr", "--data", "x"]) == 1
+    assert main(["train", "cnr", "--data", "x"]) == 2
     assert "did you mean 'crn'" in errors(capsys)
 
 
 def test_a_missing_recipe_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "--data", "x", "--out", "y", "--steps", "1"]) == 1
+    assert main(["train", "--data", "x", "--out", "y", "--steps", "1"]) == 2
     assert "give a recipe first" in errors(capsys)
 
 

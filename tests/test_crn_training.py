@@ -183,7 +183,7 @@ def test_photographs_that_the_features_cannot_see_are_refused_at_the_start():
 
 
 def test_the_number_of_weights_must_be_the_number_of_terms(blur: None):
-    with pytest.raises(UserError, match="loss_weights has 2 values, but blur has 3: image, half, quarter"):
+    with pytest.raises(UserError, match=r"--loss-weights has 2 values, but blur has 3 terms: image, half, quarter"):
         start(replace(RECIPE, loss_weights=(1, 2)))
 
 
@@ -506,7 +506,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, blur: None):
         with pytest.raises(UserError, match=r"has widths \(6, 5\); \(.*\) must begin with them"):
             hand_over(tmp_path, cascade(widths=widths))
     for spec in (spec_of(3), spec_of(4, names="other")):
-        with pytest.raises(UserError, match="was trained on the classes"):
+        with pytest.raises(UserError, match=r"was trained (on|with)"):
             hand_over(tmp_path, CascadedRefinementNetwork(spec=spec, widths=(6, 5, 4)))
     with pytest.raises(UserError, match="nowhere: no such folder"):
         start(start_from=tmp_path / "nowhere")

@@ -327,5 +327,5 @@ def test_it_starts_from_another_and_refuses_one_that_does_not_fit(tmp_path):
         start(start_from=tmp_path / "wide")
     other = replace(SPEC, classes=(SceneClass("else", (1, 1, 1)), *SPEC.classes[1:]))
     network(spec=other).save_pretrained(tmp_path / "other")
-    with pytest.raises(UserError, match="was trained on the classes"):
+    with pytest.raises(UserError, match="was trained with class 0 as"):
         start(start_from=tmp_path / "other")

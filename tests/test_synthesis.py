@@ -750,7 +750,7 @@ def test_what_only_this_painting_suffers(layouts: Path, tmp_path: Path, monkeypa
         speckle.gain.fill_(1)
     summary = paint(speckle, [layouts / "0000.png"], tmp_path / "webp", format="webp", size=(2, 17000))
     assert "cannot be stored as 0000.webp" in summary.failures[0]
-    assert set(contents(tmp_path / "webp")) == {"synthesis.json"}
+    assert not (tmp_path / "webp").exists()
 
 
 def test_faults_of_the_program_are_not_hidden(
@@ -835,3 +835,13 @@ def test_sheets_of_damaged_paintings(painter: CascadedRefinementNetwork, layouts
     assert summary.failed == 1 and "0002.png: is no image that can be read; left out" in summary.failures[0]
     assert summary.sheet is not None
     assert synthesize(painter, [], tmp_path / "none", sheet=True, quiet=True).sheet is None, "nothing to show"
+
+
+def test_where_nothing_is_painted_nothing_is_left(painter: CascadedRefinementNetwork, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(b"no image")
+    summary = synthesize(painter, collect([tmp_path / "in"]), tmp_path / "out", quiet=True)
+    assert summary.failed == 1 and not (tmp_path / "out").exists()
+    (tmp_path / "mine").mkdir()
+    summary = synthesize(painter, collect([tmp_path / "in"]), tmp_path / "mine" / "out", quiet=True)
+    assert (tmp_path / "mine").is_dir() and list((tmp_path / "mine").iterdir()) == []

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,10 +33,11 @@ from small_training import (
 import photogram.checkpoint
 import photogram.runlog
 import photogram.training
-from photogram.data.toy import write_toy
+from photogram.data.toy import Toy, write_toy
 from photogram.errors import UserError
 from photogram.loading import scene_at
 from photogram.recipe import Run
+from photogram.recipes import CRN
 from photogram.training import Interrupted, Plan, train
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # more than there are cores
@@ -116,6 +118,7 @@ DIFFERENCES: dict[str, tuple[dict[str, Any], str, str]] = {
     "batch_size": ({"batch_size": 3}, "2", "3"),
     "seed": ({"seed": 1}, "0", "1"),
     "save_every": ({"save_every": 5}, "4", "5"),
+    "evaluate_every": ({"evaluate_every": 3}, "0", "3"),
     "precision": ({"precision": "bf16"}, '"fp32"', '"bf16"'),
     "data": ({"data": Blocks(data="4567")}, '"0123"', '"4567"'),
     "flip": ({"data": Blocks(flip=True)}, "false", "true"),
@@ -407,16 +410,20 @@ def test_without_held_out_scenes_there_are_no_sheets(out, preview):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(out):
-    said = refused("step 7: among the losses, loss is nan; stopped", out, 12, recipe=Colors(nan_at=7))
+    said = refused("step 7: among the losses, loss is nan, half is nan; stopped", out, 12, recipe=Colors(nan_at=7))
     assert "the last good state is of step 4." in said and str(out) in said
     assert photogram.checkpoint.saved_steps(out / "state") == [4] and steps_in(out) == [1, 2, 3, 4, 5, 6]
-    refused("step 7: among the losses, loss is nan; stopped", out, 12, recipe=Colors(nan_at=7))
+    refused("step 7: among the losses, loss is nan, half is nan; stopped", out, 12, recipe=Colors(nan_at=7))
     go(out, 6, recipe=Colors(nan_at=7))
     assert steps_in(out) == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_loss_that_is_not_finite_before_the_first_state(out):
-    refused("step 2: among the losses, loss is nan; stopped, no state was saved yet.", out, recipe=Colors(nan_at=2))
+    refused(
+        "step 2: among the losses, loss is nan, half is nan; stopped, no state was saved yet.",
+        out,
+        recipe=Colors(nan_at=2),
+    )
 
 
 def test_a_weight_that_is_not_finite_is_never_saved(out):
@@ -682,3 +689,37 @@ def test_progress_shows_losses_speed_and_time_left(out, capsys):
     go(out, quiet=False)
     said = capsys.readouterr().err
     assert "training: 6/6, 0:00:00 left" in said and "images/s" in said and "loss " in said
+
+
+# --- what was refused leaves nothing behind --------------------------------------------------------------------------
+
+
+def test_a_run_that_was_refused_leaves_no_folder(tmp_path):
+    with pytest.raises(UserError, match="--batch-size 999: there are only"):
+        train(Colors(), Blocks(), tmp_path / "run", Plan(steps=2, batch_size=999, workers=0, quiet=True))
+    with pytest.raises(UserError, match="no such folder"):
+        missing = Plan(steps=2, workers=0, quiet=True, start_from=tmp_path / "nowhere")
+        train(
+            CRN(widths=(4, 4), perceptual="squeezenet"), Toy("train", size=(16, 24), count=2), tmp_path / "run", missing
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_a_state_may_begin_anew(tmp_path):
+    """One that was killed, or refused, before anything was learned does not pin its settings."""
+    out = tmp_path / "run"
+    train(Colors(), Blocks(), out, Plan(steps=2, workers=0, quiet=True))
+    for state in (out / "state").glob("step-*"):
+        shutil.rmtree(state)
+    train(Colors(), Blocks(), out, Plan(steps=2, seed=7, workers=0, quiet=True))
+    assert json.loads((out / "run.json").read_text())["seed"] == 7
+    with pytest.raises(UserError, match="seed = 7, not 8"):
+        train(Colors(), Blocks(), out, Plan(steps=2, seed=8, workers=0, quiet=True))
+
+
+def test_an_absurd_size_is_refused_before_anything_is_made(tmp_path):
+    data = Toy("train", size=(16, 24), count=2)
+    data.spec = data.spec.resized((480_000, 640_000))
+    with pytest.raises(UserError, match="--size 480000 640000: must be at most 134,217,728 pixels together"):
+        train(CRN(widths=(4, 4), perceptual="squeezenet"), data, tmp_path / "run", Plan(steps=2, quiet=True))
+    assert not (tmp_path / "run").exists()

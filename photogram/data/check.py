@@ -86,7 +86,14 @@ def check(root: Path, *, quick: bool = False, size: Size | None = None, quiet: b
 def _classes(root: Path, found: list[Finding]) -> tuple[SceneClass, ...] | None:
     path = root / "classes.json"
     try:
-        return read_classes(path)
+        classes = read_classes(path)
+        names = [c.name for c in classes]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            ids = " and ".join(str(n) for n, name in enumerate(names) if name == twice)
+            message = f"classes {ids} are all called {twice!r}; what goes by name cannot tell them apart"
+            found.append(Finding("twin-names", "warning", str(path), message))
+        return classes
     except UserError as e:
         found.append(Finding("bad-classes", "error", str(path), str(e).removeprefix(f"{path}: ")))
     except Exception as e:  # RecursionError for JSON nested by the thousand, and what else a file may hold
@@ -200,8 +207,8 @@ def _examine_all(scenes: list[Files], classes: tuple[SceneClass, ...] | None, qu
     def one(files: Files) -> Facts:
         return examine(files, classes, quick)
 
-    workers = min(workers, 16)
-    with ThreadPoolExecutor(workers) as pool, progress("check", len(scenes), quiet=quiet) as advance:
+    workers, what = min(workers, 16), "quick check" if quick else "check"
+    with ThreadPoolExecutor(workers) as pool, progress(what, len(scenes), quiet=quiet) as advance:
         for start in range(0, len(scenes), _CHUNK):
             if start >= limit and time.monotonic() - started > QUICK_SECONDS:
                 break

@@ -30,7 +30,7 @@ from photogram.errors import UserError
 from photogram.generator import Generator, Network
 from photogram.nn.trunks import Trunk, load_trunk
 from photogram.recipe import Run
-from photogram.scene import Condition, Layout, Scene, SceneSpec, one_hot
+from photogram.scene import Condition, Layout, Scene, SceneSpec, class_difference, one_hot
 
 WIDTHS_BOUND = "must be one positive integer or more, one for each module"
 
@@ -204,7 +204,7 @@ class Calibration:
         if known and len(known) != len(loss.names):
             names = ", ".join(loss.names)
             raise UserError(
-                f"loss_weights has {len(known)} values, but {loss.trunk.name} has {len(loss.names)}: {names}"
+                f"--loss-weights has {len(known)} values, but {loss.trunk.name} has {len(loss.names)} terms: {names}"
             )
         self.epoch, first = range(0), 0 if known else recipe.calibrate_first
         if recipe.calibrate_epoch:  # from the first step that begins in it to the first that begins after it
@@ -384,9 +384,9 @@ def hand_over(folder: Path, generator: CascadedRefinementNetwork) -> None:
         UserError: where classes or widths do not fit.
     """
     source = CascadedRefinementNetwork.from_pretrained(folder)
-    ours, theirs = ([c.name for c in g.spec.classes] for g in (generator, source))
-    if ours != theirs:
-        raise UserError(f"--from {folder}: was trained on the classes {theirs}, but the data has {ours}")
+    differs = class_difference(source.spec, generator.spec)
+    if differs is not None:
+        raise UserError(f"--from {folder}: {differs}; start without --from, or bring the data into its classes")
     if source.widths != generator.widths[: len(source.widths)]:
         raise UserError(f"--from {folder}: has widths {source.widths}; {generator.widths} must begin with them")
     if source.widths == generator.widths:

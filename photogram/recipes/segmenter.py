@@ -28,7 +28,7 @@ from photogram.errors import UserError
 from photogram.generator import Network, Reader
 from photogram.nn.trunks import IMAGENET, Fire, embedded_squeezenet
 from photogram.recipe import Run
-from photogram.scene import Scene, SceneSpec
+from photogram.scene import Scene, SceneSpec, class_difference
 
 STRIDE = 16
 """Of the encoder's coarsest maps."""
@@ -324,9 +324,9 @@ def _same_classes(run: Run, recipe: Segmenter) -> SegmentationNetwork:
     """The network to start from, which must read the same classes."""
     assert run.start_from is not None
     source = SegmentationNetwork.from_pretrained(run.start_from)
-    ours, theirs = ([c.name for c in spec.classes] for spec in (run.spec, source.spec))
-    if ours != theirs:
-        raise UserError(f"--from {run.start_from}: was trained on the classes {theirs}, but the data has {ours}")
+    differs = class_difference(source.spec, run.spec)
+    if differs is not None:
+        raise UserError(f"--from {run.start_from}: {differs}; start without --from, or bring the data into its classes")
     if source.width != recipe.width:
         raise UserError(f"--from {run.start_from}: has width {source.width}, not {recipe.width}")
     return source

@@ -1,0 +1,102 @@
+"""Flags from the command line, and what is wrong with them in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tyro
+
+from photogram.errors import UsageError, nearest
+
+_TITLES = ("Value error", "Missing argument", "Invalid choice", "Unrecognized options", "Required options")
+_SPOKEN = (
+    (r"invalid literal for int\(\) with base 10: ('.*?')", r"\1 is no integer"),
+    (r"could not convert string to float: ('.*?')", r"\1 is no number"),
+    (r"no type matching (.*?) could be instantiated from \[(.*?)\]\..*", r"\2 is not \1"),
+    (r"\{None\}\|", ""),
+    (r"\}\|\{", " or "),
+    (r"[{}]", ""),
+)
+
+
+def run(function: Callable[..., int], prog: str, arguments: Sequence[str]) -> int:
+    """Call a function with the flags that tyro makes of its arguments.
+
+    Raises:
+        UsageError: where the flags do not fit, in one line.
+    """
+    config = (tyro.conf.FlagCreatePairsOff,)
+    return parsed(lambda args: tyro.cli(_later(function), prog=prog, args=args, config=config), prog, arguments)()
+
+
+def choose(functions: Mapping[str, Callable[..., int]], what: str, prog: str, arguments: Sequence[str]) -> int:
+    """The same, of the function that the first word names."""
+    first, known = (arguments[0] if arguments else "--"), ", ".join(functions)
+    if first in ("-h", "--help"):
+        tyro.extras.subcommand_cli_from_dict(dict(functions), prog=prog, args=list(arguments))
+    if first.startswith("-"):
+        raise UsageError(f"give a {what} first: {prog} {what.upper()} ...; there is {known}")
+    if first not in functions:
+        raise UsageError(f"unknown {what} {first!r}{nearest(first, list(functions))}; there is {known}")
+    return run(functions[first], f"{prog} {first}", arguments[1:])
+
+
+def parsed(parse: Callable[[list[str]], Any], prog: str, arguments: Sequence[str]) -> Any:
+    """What tyro makes of the arguments.
+
+    Args:
+        parse: calls tyro.
+        prog: how the command begins, for messages.
+        arguments: the words after it.
+
+    Raises:
+        UsageError: where they do not fit, in one line.
+        SystemExit: after it has printed help.
+    """
+    if any(word in ("-h", "--help") for word in arguments):
+        return parse(list(arguments))
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            return parse(list(arguments))
+    except SystemExit:
+        known = _flags_of(parse)
+        raise UsageError(f"{_reason(said.getvalue(), arguments, known)}; `{prog} --help` says more") from None
+
+
+def _later(function: Callable[..., int]) -> Callable[..., Callable[[], int]]:
+    """Takes the arguments now and is run later, when nothing that it prints is caught."""
+
+    @functools.wraps(function)
+    def keep(*args: Any, **flags: Any) -> Callable[[], int]:
+        return functools.partial(function, *args, **flags)
+
+    return keep
+
+
+def _flags_of(parse: Callable[[list[str]], Any]) -> list[str]:
+    said = io.StringIO()
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        parse(["--help"])
+    return sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", said.getvalue())))
+
+
+def _reason(said: str, arguments: Sequence[str], known: list[str]) -> str:
+    for word in (a.partition("=")[0] for a in arguments if a.startswith("--") and len(a) > 2):
+        if word.replace("_", "-") not in known:
+            return f"unknown flag {word}{nearest(word, known)}"
+    bare = (re.sub(r"[─-]{5,}", "", line).strip("│|╭╰╮╯+─ ") for line in said.splitlines())
+    lines = [line for line in bare if line not in ("", *_TITLES)]
+    missing = [found[0] for line in lines if (found := re.match(r"(--[a-z][a-z-]*|[A-Z]{2,})", line))]
+    if any(line.startswith(("Missing", "The following arguments are required")) for line in lines) and missing:
+        return f"missing: {', '.join(dict.fromkeys(missing))}"
+    ends = [n for n, line in enumerate(lines) if line.startswith(("Argument helptext", "For full helptext", "Perhaps"))]
+    reason = " ".join(lines[: ends[0]] if ends else lines)
+    for pattern, words in _SPOKEN:
+        reason = re.sub(pattern, words, reason)
+    return reason.removeprefix("Error parsing ")

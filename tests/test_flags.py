@@ -1,0 +1,56 @@
+"""Flags that do not fit: one line, which names the flag and what would fit, and status 2."""
+
+from __future__ import annotations
+
+import pytest
+
+from photogram.cli import main
+
+TRAIN = ["train", "crn", "--data", "x", "--out", "y"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([*TRAIN, "--stpes", "3"], "unknown flag --stpes; did you mean '--steps'?"),
+        ([*TRAIN, "--steps", "abc"], "--steps: 'abc' is no integer"),
+        ([*TRAIN, "--steps", "3", "--learning-rate", "fast"], "--learning-rate: 'fast' is no number"),
+        (TRAIN, "missing: --steps"),
+        ([*TRAIN, "--steps", "3", "--size", "48"], "--size: '48' is not INT INT"),
+        (["synthesize", "a", "b", "--out", "c", "--size", "natve"], "--size: 'natve' is not INT INT or native"),
+        ([*TRAIN, "--steps", "3", "--precision", "fp8"], "invalid choice 'fp8' for argument '--precision'"),
+        (["train", "cnr"], "unknown recipe 'cnr'; did you mean 'crn'?"),
+        (["train"], "give a recipe first"),
+        (["prepare", "palete", "x", "--out", "y"], "unknown form 'palete'; did you mean 'palette'?"),
+        (["prepare"], "give a form first"),
+        (["prepare", "palette", "--out", "y"], "missing: PATH"),
+        (["check"], "missing: PATH"),
+        (["check", "a", "b"], "b"),
+        (["evaluate", "a", "--protocol"], "'--protocol'"),
+        (["quickstart", "--out"], "'--out'"),
+    ],
+)
+def test_one_line_says_what_does_not_fit(words, said, capsys):
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and err.startswith("photogram: ")
+    assert (said in err and "--help` says more" in err) or "there is" in err
+    assert not set("│╭╮╰╯─{}") & set(err)
+
+
+@pytest.mark.parametrize(
+    "words", [["train", "crn"], ["prepare", "toy"], ["prepare"], ["train"], ["check"], ["evaluate"]]
+)
+def test_help_is_printed_whole(words, capsys):
+    with pytest.raises(SystemExit) as e:
+        main([*words, "--help"])
+    assert e.value.code in (0, None)
+    assert "usage: photogram" in capsys.readouterr().out
+
+
+def test_what_a_command_prints_is_not_caught(tmp_path, capsys):
+    assert (
+        main(["prepare", "toy", "--out", str(tmp_path / "t"), "--train", "2", "--val", "1", "--size", "16", "24"]) == 0
+    )
+    out, _ = capsys.readouterr()
+    assert "2 scenes to train on" in out
