@@ -271,8 +271,8 @@ class _Loop:
             if self.step not in saved_steps(self.out / "state"):
                 self.save()
             raise UserError(
-                f"{e}. Stopped after step {self.step}, which is saved. If it was whole when this run began, bring it back"
-                f" and repeat the command; else mend it and start another run --from {self.out}"
+                f"{e}. Stopped after step {self.step}, which is saved. If it was whole when this run began, bring it "
+                f"back and repeat the command; else mend it and start another run --from {self.out}"
             ) from None
 
     def _noise_seed(self) -> int:
