@@ -25,13 +25,14 @@ from photogram.metrics.bootstrap import percentiles, resampled
 from photogram.metrics.cache import kept
 from photogram.metrics.diversity import diversity, flicker
 from photogram.metrics.evaluate import Judges, Reals, evaluate, look, reals_of
-from photogram.metrics.features import Seen, load_extractor, weights_digest
+from photogram.metrics.features import Seen, load_extractor
 from photogram.metrics.imported import ImportedSegmenter
 from photogram.metrics.lpips import load_lpips
 from photogram.metrics.pictures import Pictures
 from photogram.metrics.protocol import FOLDER, Protocol
 from photogram.metrics.result import Measure, Result
 from photogram.metrics.table import contact_sheet, page
+from photogram.nn.trunks import weights_digest
 from photogram.scene import SceneSpec, class_difference, draw, from_pixels
 from photogram.synthesis import synthesize
 

@@ -24,13 +24,11 @@ from photogram.metrics.features import (
     Extractor,
     SqueezeNet11,
     VGG16Features,
-    filled,
     load_extractor,
-    weights_digest,
 )
 from photogram.metrics.resize import resized
 from photogram.metrics.weights import INCEPTION, INCEPTION_SCRIPT, VGG16, VGG19
-from photogram.nn.trunks import embedded_squeezenet, read_weights
+from photogram.nn.trunks import embedded_squeezenet, filled, read_weights, weights_digest
 
 __all__ = ["narrow"]  # a fixture
 Weights = dict[str, Tensor]
@@ -158,9 +156,7 @@ def test_weights_of_something_else_are_refused(tmp_path: Path):
             load_extractor("squeezenet", file=path)
         assert "\n" not in str(error.value)
 
-    refusal(
-        {k: v for k, v in whole.items() if k != "classifier.1.bias"}, r"has no classifier\.1\.bias; it is not the Sq"
-    )
+    refusal({k: v for k, v in whole.items() if k != "classifier.1.bias"}, r"has no classifier\.1\.bias; it is no Sq")
     changed = {**whole, "features.3.squeeze.weight": torch.zeros(16, 96, 1, 1)}
     refusal(changed, r"features\.3\.squeeze\.weight is \(16, 96, 1, 1\), but SqueezeNet11 has \(16, 64, 1, 1\)")
     path.write_bytes(b"something else")

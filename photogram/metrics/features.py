@@ -6,7 +6,6 @@ An FID is a Fréchet distance of Inception's features and of nothing else; throu
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +21,15 @@ from photogram.errors import UserError, nearest
 from photogram.metrics.inception import DIM, SIDE, Inception
 from photogram.metrics.resize import FILTERS, Filter, resized
 from photogram.metrics.weights import INCEPTION, INCEPTION_SCRIPT, VGG16, VGG19, called, find
-from photogram.nn.trunks import IMAGENET, VGG, Fire, embedded_squeezenet, read_weights
+from photogram.nn.trunks import (
+    IMAGENET,
+    VGG,
+    embedded_squeezenet,
+    filled,
+    read_weights,
+    squeezenet_layers,
+    weights_digest,
+)
 from photogram.scene import Size, shape
 
 Precision = Literal["fp32", "bf16"]
@@ -80,14 +87,7 @@ class Extractor:
             ValueError: for other channels.
             UserError: for images that are too small, or features that are not finite.
         """
-        if images.shape[1] not in (1, 3):
-            raise ValueError(f"{self.name} sees images of 1 or 3 channels, not {images.shape[1]}")
-        height, width = images.shape[-2:]
-        if min(height, width) < self.smallest:
-            raise UserError(
-                f"images of {shape((height, width))} are too small for {self.name}, which needs {self.smallest} pixels "
-                "a side or more; judge them through `identity`"
-            )
+        check_visible(images, self.name, self.smallest)
         pixels = images.float().expand(-1, 3, -1, -1)
         if self.size is not None:
             pixels = resized(pixels, self.size, self.how)
@@ -97,6 +97,28 @@ class Extractor:
         if not seen.features.isfinite().all():
             raise UserError(f"{self.name}: its features of these images are not finite; its weights are damaged")
         return seen
+
+
+def check_visible(images: Tensor, name: str, smallest: int) -> None:
+    """Refuse images [n, c, h, w] that a network cannot see.
+
+    Args:
+        images: what it is shown.
+        name: what to call it.
+        smallest: height and width of the smallest images that it can see.
+
+    Raises:
+        ValueError: for other channels than RGB or grey.
+        UserError: for images that are too small.
+    """
+    if images.shape[1] not in (1, 3):
+        raise ValueError(f"{name} sees images of 1 or 3 channels, not {images.shape[1]}")
+    height, width = images.shape[-2:]
+    if min(height, width) < smallest:
+        raise UserError(
+            f"images of {shape((height, width))} are too small for {name}, which needs {smallest} pixels a side or "
+            "more; judge them by a protocol of larger ones"
+        )
 
 
 class Loaded(NamedTuple):
@@ -144,38 +166,6 @@ def load_extractor(name: str, *, how: str = "aa", precision: str = "fp32", file:
     return Extractor(loaded.name, digest, loaded.size, how, precision, network, loaded.normalise, loaded.smallest)
 
 
-def weights_digest(network: nn.Module) -> str:
-    """SHA-256 over names and values of a network's weights, in the order of names.
-
-    How many batches a batch norm has seen does not count: ports of one network differ in it, its outputs do not.
-    """
-    hashed = hashlib.sha256()
-    for name, weight in sorted(network.state_dict().items()):
-        if not name.endswith("num_batches_tracked"):
-            hashed.update(name.encode())
-            hashed.update(weight.detach().cpu().contiguous().numpy().tobytes())
-    return hashed.hexdigest()
-
-
-def filled(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Give a network the weights that it needs; a file may hold more, never less.
-
-    Raises:
-        UserError: naming the file, the weight and both shapes.
-    """
-    state = network.state_dict()
-    for name, tensor in state.items():
-        if name.endswith("num_batches_tracked"):
-            continue  # ports leave out what inference does not use
-        if name not in weights:
-            raise UserError(f"{path}: has no {name}; it is not the {type(network).__name__} expected")
-        if weights[name].shape != tensor.shape:
-            found, wanted = tuple(weights[name].shape), tuple(tensor.shape)
-            raise UserError(f"{path}: {name} is {found}, but {type(network).__name__} has {wanted}")
-    given = {name: weights[name].to(tensor.dtype) for name, tensor in state.items() if name in weights}
-    network.load_state_dict({**state, **given})
-
-
 # Networks: images, normalised, to `Seen`.
 
 
@@ -191,10 +181,7 @@ class SqueezeNet11(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        fires = {"3": (64, 16, 64), "4": (128, 16, 64), "6": (128, 32, 128), "7": (256, 32, 128)}
-        fires |= {"9": (256, 48, 192), "10": (384, 48, 192), "11": (384, 64, 256), "12": (512, 64, 256)}
-        self.features = nn.ModuleDict({"0": nn.Conv2d(3, 64, 3, stride=2)})
-        self.features.update({index: Fire(*sizes) for index, sizes in fires.items()})
+        self.features = squeezenet_layers(nn.Conv2d(3, 64, 3, stride=2))
         self.classifier = nn.ModuleDict({"1": nn.Conv2d(512, 1000, 1)})
 
     def maps(self, x: Float[Tensor, "n 3 h w"]) -> dict[str, Tensor]:

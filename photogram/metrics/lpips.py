@@ -17,10 +17,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from photogram.errors import UserError, nearest
-from photogram.metrics.features import SqueezeNet11, VGG16Maps, filled, torchvision_weights, weights_digest
+from photogram.metrics.features import SqueezeNet11, VGG16Maps, check_visible, torchvision_weights
 from photogram.metrics.weights import ALEXNET, VGG16, called, find
-from photogram.nn.trunks import embedded_squeezenet, read_weights
-from photogram.scene import shape
+from photogram.nn.trunks import embedded_squeezenet, filled, read_weights, weights_digest
 
 Net = Literal["squeeze", "alex", "vgg"]
 NETS: tuple[Net, ...] = get_args(Net)
@@ -67,14 +66,7 @@ class LPIPS(nn.Module):
             ValueError: for other channels.
             UserError: for images that are too small.
         """
-        if images.shape[1] not in (1, 3):
-            raise ValueError(f"LPIPS sees images of 1 or 3 channels, not {images.shape[1]}")
-        height, width = images.shape[-2:]
-        if min(height, width) < self.smallest:
-            raise UserError(
-                f"images of {shape((height, width))} are too small for LPIPS through {self.name}, which needs "
-                f"{self.smallest} pixels a side or more"
-            )
+        check_visible(images, f"LPIPS through {self.name}", self.smallest)
         shift, scale = (images.new_tensor(values).view(3, 1, 1) for values in (SHIFT, SCALE))
         x = (images.expand(-1, 3, -1, -1) - shift) / scale
         maps = self.trunk(x.contiguous(memory_format=torch.channels_last))

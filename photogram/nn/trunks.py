@@ -61,14 +61,6 @@ class Trunk(nn.Module, abc.ABC):
         x = ((photo.float() + 1) / 2 - self.mean) / self.std
         return self.maps(x.contiguous(memory_format=torch.channels_last))
 
-    def digest(self) -> str:
-        """The SHA-256 of its weights: two files of one name may differ."""
-        hashed = hashlib.sha256()
-        for name, weight in self.state_dict().items():
-            hashed.update(name.encode())
-            hashed.update(weight.detach().cpu().contiguous().numpy().tobytes())
-        return hashed.hexdigest()
-
     def frozen(self) -> Trunk:
         return self.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # pyright: ignore
 
@@ -129,6 +121,17 @@ class Fire(nn.Module):
         return F.relu(torch.cat([self.expand1x1(x), self.expand3x3(x)], dim=1))
 
 
+def squeezenet_layers(first: nn.Conv2d) -> nn.ModuleDict:
+    """The layers of SqueezeNet 1.1 by torchvision's indices, but for the pools (before "3", "6" and "9").
+
+    Args:
+        first: the first convolution, 3 to 64 channels; networks differ in its stride and padding.
+    """
+    fires = {"3": (64, 16, 64), "4": (128, 16, 64), "6": (128, 32, 128), "7": (256, 32, 128)}
+    fires |= {"9": (256, 48, 192), "10": (384, 48, 192), "11": (384, 64, 256), "12": (512, 64, 256)}
+    return nn.ModuleDict({"0": first, **{index: Fire(*sizes) for index, sizes in fires.items()}})
+
+
 class SqueezeNet(Trunk):
     """SqueezeNet 1.1 (Iandola et al. 2016), embedded: small and quick, and it needs no download.
 
@@ -142,10 +145,7 @@ class SqueezeNet(Trunk):
 
     def __init__(self) -> None:
         super().__init__("squeezenet", ("conv1", "fire3", "fire5", "fire7", "fire9"), IMAGENET)
-        fires = {"3": (64, 16, 64), "4": (128, 16, 64), "6": (128, 32, 128), "7": (256, 32, 128)}
-        fires |= {"9": (256, 48, 192), "10": (384, 48, 192), "11": (384, 64, 256), "12": (512, 64, 256)}
-        self.features = nn.ModuleDict({"0": nn.Conv2d(3, 64, 3)})
-        self.features.update({index: Fire(*sizes) for index, sizes in fires.items()})
+        self.features = squeezenet_layers(nn.Conv2d(3, 64, 3))
 
     def maps(self, x: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
         first = F.relu(self.features["0"](mirrored(x)))
@@ -202,16 +202,40 @@ def load_trunk(perceptual: str) -> Trunk:
 
 
 def _filled(trunk: Trunk, weights: dict[str, Tensor], path: Path) -> Trunk:
-    """Take the weights that the trunk needs; a file may hold more (a classifier's head), never less."""
-    state = trunk.state_dict()
+    filled(trunk, weights, path)
+    return trunk.frozen()
+
+
+def filled(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Give a network the weights that it needs; a file may hold more (a classifier's head), never less.
+
+    Raises:
+        UserError: naming the file, the weight and both shapes.
+    """
+    state = network.state_dict()
     for name, tensor in state.items():
+        if name.endswith("num_batches_tracked"):
+            continue  # ports leave out what inference does not use
         if name not in weights:
-            raise UserError(f"{path}: has no {name}; it is no {type(trunk).__name__} with torchvision's keys")
+            raise UserError(f"{path}: has no {name}; it is no {type(network).__name__}, or has not torchvision's keys")
         if weights[name].shape != tensor.shape:
             found, wanted = tuple(weights[name].shape), tuple(tensor.shape)
-            raise UserError(f"{path}: {name} is {found}, but {type(trunk).__name__} has {wanted}")
-    trunk.load_state_dict({name: weights[name].float() for name in state})
-    return trunk.frozen()
+            raise UserError(f"{path}: {name} is {found}, but {type(network).__name__} has {wanted}")
+    given = {name: weights[name].to(tensor.dtype) for name, tensor in state.items() if name in weights}
+    network.load_state_dict({**state, **given})
+
+
+def weights_digest(network: nn.Module) -> str:
+    """SHA-256 over names and values of a network's weights, in the order of names: two files of one name may differ.
+
+    How many batches a batch norm has seen does not count: ports of one network differ in it, its outputs do not.
+    """
+    hashed = hashlib.sha256()
+    for name, weight in sorted(network.state_dict().items()):
+        if not name.endswith("num_batches_tracked"):
+            hashed.update(name.encode())
+            hashed.update(weight.detach().cpu().contiguous().numpy().tobytes())
+    return hashed.hexdigest()
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

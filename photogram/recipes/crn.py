@@ -28,7 +28,7 @@ from torch.autograd.function import FunctionCtx
 
 from photogram.errors import UserError
 from photogram.generator import Generator, Network
-from photogram.nn.trunks import Trunk, load_trunk
+from photogram.nn.trunks import Trunk, load_trunk, weights_digest
 from photogram.recipe import Run
 from photogram.scene import Condition, Layout, Scene, SceneSpec, class_difference, one_hot
 
@@ -343,11 +343,11 @@ class CRNTraining:
             "generator": self.published_generator.state_dict(),
             "adam": self.adam.state_dict(),
             "calibration": self.calibration.state_dict(),
-            "perceptual": self.perceptual.trunk.digest(),
+            "perceptual": weights_digest(self.perceptual.trunk),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state["perceptual"] != self.perceptual.trunk.digest():  # a file of that name, but of other content
+        if state["perceptual"] != weights_digest(self.perceptual.trunk):  # a file of that name, but of other content
             raise UserError(
                 f"--perceptual {self.recipe.perceptual}: holds other weights than when this run was started; bring "
                 "them back, or give another --out"

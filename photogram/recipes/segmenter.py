@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from photogram.errors import UserError
 from photogram.generator import Network, Reader
-from photogram.nn.trunks import IMAGENET, Fire, embedded_squeezenet
+from photogram.nn.trunks import IMAGENET, embedded_squeezenet, squeezenet_layers
 from photogram.recipe import Run
 from photogram.scene import Scene, SceneSpec, class_difference
 
@@ -41,10 +41,7 @@ class Encoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        fires = {"3": (64, 16, 64), "4": (128, 16, 64), "6": (128, 32, 128), "7": (256, 32, 128)}
-        fires |= {"9": (256, 48, 192), "10": (384, 48, 192), "11": (384, 64, 256), "12": (512, 64, 256)}
-        self.features = nn.ModuleDict({"0": nn.Conv2d(3, 64, 3, 2, 1)})  # padded, so that maps are halves exactly
-        self.features.update({index: Fire(*sizes) for index, sizes in fires.items()})
+        self.features = squeezenet_layers(nn.Conv2d(3, 64, 3, 2, 1))  # padded, so that maps are halves exactly
 
     def forward(self, x: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
         found = []
