@@ -102,10 +102,13 @@ def _layouts_in(folder: Path) -> list[Path]:
 
 
 def _items_and_lines(items: list[Item], stdin: IO[str]) -> Iterator[Item]:
-    here = plain(Path())
+    here, empty = plain(Path()), True
     yield from items
     for line in _lines(stdin):
+        empty = False
         yield Item(Path(line), _name(Path(line), here))
+    if empty and not items:
+        raise UserError("stdin: holds no layouts; give one path a line")
 
 
 def _lines(stdin: IO[str]) -> Iterator[str]:

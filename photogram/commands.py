@@ -14,7 +14,7 @@ import tyro
 from tyro.conf import Positional
 
 from photogram import flags
-from photogram.errors import UsageError, UserError, nearest
+from photogram.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -204,13 +204,7 @@ def _train(arguments: Sequence[str]) -> int:
         return make_dataclass(recipe.__name__, parts, namespace={"__doc__": recipe.__doc__})
 
     recipes = {recipe.__name__.lower(): command(recipe) for recipe in members()}
-    first, known = (arguments[0] if arguments else "--"), ", ".join(recipes)
-    if first in ("-h", "--help"):
-        tyro.extras.subcommand_cli_from_dict(recipes, prog="photogram train", args=list(arguments))
-    if first.startswith("-"):
-        raise UsageError(f"give a recipe first: photogram train RECIPE --data DATA --out RUN; there is {known}")
-    if first not in recipes:
-        raise UsageError(f"unknown recipe {first!r}{nearest(first, list(recipes))}; there is {known}")
+    first = flags.pick(recipes, "recipe", "photogram train", arguments)
     prog, config = f"photogram train {first}", (tyro.conf.FlagCreatePairsOff,)
     asked = flags.parsed(
         lambda args: tyro.cli(recipes[first], prog=prog, args=args, config=config), prog, arguments[1:]
@@ -327,8 +321,6 @@ def _synthesize(arguments: Sequence[str]) -> int:
             overwrite=overwrite,
             source=run,
         )
-        if not (summary.painted or summary.skipped or summary.failures):
-            raise UserError("stdin: holds no layouts; give one path a line")
         for failure in summary.failures:
             print(f"photogram: {failure}", file=sys.stderr)
         print(f"{out}: {summary.painted} painted, {summary.skipped} were there, {summary.failed} failed")

@@ -36,14 +36,25 @@ def run(function: Callable[..., int], prog: str, arguments: Sequence[str]) -> in
 
 def choose(functions: Mapping[str, Callable[..., int]], what: str, prog: str, arguments: Sequence[str]) -> int:
     """The same, of the function that the first word names."""
-    first, known = (arguments[0] if arguments else "--"), ", ".join(functions)
-    if first in ("-h", "--help"):
-        tyro.extras.subcommand_cli_from_dict(dict(functions), prog=prog, args=list(arguments))
-    if first.startswith("-"):
-        raise UsageError(f"give a {what} first: {prog} {what.upper()} ...; there is {known}")
-    if first not in functions:
-        raise UsageError(f"unknown {what} {first!r}{nearest(first, list(functions))}; there is {known}")
+    first = pick(functions, what, prog, arguments)
     return run(functions[first], f"{prog} {first}", arguments[1:])
+
+
+def pick(known: Mapping[str, Callable[..., Any]], what: str, prog: str, arguments: Sequence[str]) -> str:
+    """The first word, which must be one of these.
+
+    Raises:
+        UsageError: where it is missing or unknown.
+        SystemExit: after it has printed help, where that is asked for.
+    """
+    first, names = (arguments[0] if arguments else "--"), ", ".join(known)
+    if first in ("-h", "--help"):
+        tyro.extras.subcommand_cli_from_dict(dict(known), prog=prog, args=list(arguments))
+    if first.startswith("-"):
+        raise UsageError(f"give a {what} first: {prog} {what.upper()} ...; there is {names}")
+    if first not in known:
+        raise UsageError(f"unknown {what} {first!r}{nearest(first, list(known))}; there is {names}")
+    return first
 
 
 def parsed(parse: Callable[[list[str]], Any], prog: str, arguments: Sequence[str]) -> Any:
