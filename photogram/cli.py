@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from photogram.errors import UsageError, UserError, nearest
+from photogram.errors import UsageError, UserError, is_out_of_memory, nearest
 
 HELP = """\
 photogram: photographic images made without a camera
@@ -55,8 +55,8 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     except OSError as e:
         return complain(f"{e.filename or 'a file'}: {e.strerror or e}", 1)
-    except (MemoryError, RuntimeError) as e:  # torch reports a lack of memory in words alone
-        if not any(words in str(e).lower() for words in ("allocate memory", "out of memory", "not enough memory")):
+    except (MemoryError, RuntimeError) as e:
+        if not is_out_of_memory(e):
             raise
         return complain("out of memory; a smaller --size, --batch-size or --widths needs less", 1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -17,6 +17,8 @@ from photogram.outputs import writing
 def held(path: Path, busy: str) -> Iterator[None]:
     """Hold a lock file, which is made where it is missing, as is its folder; others are refused meanwhile.
 
+    A folder that was made for it, and that nothing else came into, is removed again.
+
     Processes that this one forks do not inherit the lock: readers live on for some seconds where it is killed.
 
     Args:
@@ -26,6 +28,7 @@ def held(path: Path, busy: str) -> Iterator[None]:
     Raises:
         UserError: where it is held, or cannot be written.
     """
+    made = not path.parent.exists()
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         if _is_open_here(path):
@@ -35,7 +38,13 @@ def held(path: Path, busy: str) -> Iterator[None]:
         with writing(path.parent):
             if not _locked(file):
                 raise UserError(busy)
-        yield
+        try:
+            yield
+        finally:
+            if made and [other.name for other in path.parent.iterdir()] == [path.name]:
+                with suppress(PermissionError):  # Windows keeps open files
+                    path.unlink()
+                    path.parent.rmdir()
 
 
 def _locked(file: IO[str]) -> bool:

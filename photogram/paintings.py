@@ -84,11 +84,10 @@ def only_one(out: Path) -> Iterator[None]:
         yield
 
 
-def leave_nothing(out: Path) -> None:
-    """Remove a folder in which nothing came about; a folder that holds anything else stays."""
-    if out.is_dir() and [path.name for path in out.iterdir()] == [".lock"]:
-        (out / ".lock").unlink()
-        out.rmdir()
+def forget(out: Path) -> None:
+    """Where nothing was painted, nothing was begun: remove `synthesis.json` if it is alone."""
+    if [path.name for path in out.iterdir() if not path.name.startswith(".")] == [SETTINGS]:
+        (out / SETTINGS).unlink()
 
 
 def refuse_strangers(out: Path) -> None:

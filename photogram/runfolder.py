@@ -31,15 +31,8 @@ def only_one(out: Path, main: bool) -> Iterator[None]:
         return
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file, not a folder; give another --out")
-    made = not out.exists()
-    try:
-        with held(out / LOCK, f"{out}: another training is running in this folder; wait for it, or give another --out"):
-            yield
-    except BaseException:
-        if made and out.is_dir() and [p.name for p in out.iterdir()] == [LOCK]:  # what was refused leaves nothing
-            (out / LOCK).unlink()
-            out.rmdir()
-        raise
+    with held(out / LOCK, f"{out}: another training is running in this folder; wait for it, or give another --out"):
+        yield
 
 
 def read_settings(out: Path) -> dict[str, object] | None:

@@ -31,9 +31,9 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from photogram.collecting import SETTINGS, Item, is_there
+from photogram.collecting import Item, is_there
 from photogram.collecting import collect as collect
-from photogram.errors import UserError
+from photogram.errors import UserError, is_out_of_memory
 from photogram.generator import Generator
 from photogram.images import PHOTO_SUFFIXES, PIXEL_LIMIT, read_photo, resize_photo, write_image
 from photogram.interrupts import Interrupted as Interrupted
@@ -44,7 +44,7 @@ from photogram.paintings import (
     Place,
     Places,
     agree,
-    leave_nothing,
+    forget,
     make_room,
     only_one,
     read_settings,
@@ -62,7 +62,6 @@ SHEET_ROWS, SHEET_TILE = 24, 512
 
 _AHEAD = 2  # layouts that are read ahead, and paintings that wait to be written
 _POLL = 0.1  # seconds between two looks at whether the person wants to stop
-_NO_MEMORY = ("allocate memory", "out of memory", "not enough memory")
 
 
 @dataclass(frozen=True)
@@ -176,14 +175,12 @@ def synthesize(
         if started is not None and overwrite:
             make_room(out, started, settings, set(places.names))
         agree(out, None if overwrite else started, settings, source)
+        if started is None:
+            stack.callback(forget, out)
         stack.enter_context(_ready_to_paint(generator, precision))
         studio = _Studio(generator, out, seed, size, options, quiet)
         studio.work(items, None if known is None else len(known), places.finished())
         drawn, undrawn = _draw_sheet(studio.done, generator.spec, out) if sheet else (None, [])
-        if started is None and not studio.done:
-            (out / SETTINGS).unlink(missing_ok=True)  # nothing was painted: nothing was begun
-    if started is None and not studio.done:
-        leave_nothing(out)
     seconds, failures = time.monotonic() - began, (*studio.failures, *undrawn)
     return Summary(studio.painted, studio.skipped, failures, precision, seconds, drawn)
 
@@ -349,7 +346,7 @@ class _Studio:
         except UserError as e:
             raise UserError(f"{source}: {e}") from None
         except (MemoryError, RuntimeError) as e:
-            if isinstance(e, RuntimeError) and not any(words in str(e) for words in _NO_MEMORY):
+            if not is_out_of_memory(e):
                 raise
             height, width = layout.size
             raise UserError(f"{source}: too little memory to paint {height} x {width}; give a smaller --size") from None
