@@ -90,7 +90,7 @@ def judge(asked: Asked) -> Judged:
     known = kept(
         judges.extractor.identity,
         reals.digest,
-        lambda: look(lambda n: reals.photos[n], len(reals.names), judges.extractor, "reals", asked.quiet),
+        lambda: look(reals.photo, len(reals.names), judges.extractor, "reals", asked.quiet),
     )
     results, pictures = [], []
     for subject, name in zip(asked.subjects, names, strict=True):
@@ -238,8 +238,8 @@ def _flicker(images: Pictures, reals: Reals, protocol: Protocol) -> dict[str, Me
     ours, theirs = [], []
     for a, b in zip(range(len(reals.names) - 1), range(1, len(reals.names)), strict=True):
         painted = _read(images, [reals.names[a], reals.names[b]], protocol)
-        photos = from_pixels(np.stack([reals.photos[a], reals.photos[b]]))
-        layouts = torch.from_numpy(np.stack([reals.layouts[a], reals.layouts[b]])).long()
+        photos = from_pixels(np.stack([reals.photo(a), reals.photo(b)]))
+        layouts = torch.from_numpy(np.stack([reals.layout(a), reals.layout(b)])).long()
         change = flicker(painted, photos, layouts)
         ours.append(change.images)
         theirs.append(change.photographs)
@@ -257,9 +257,9 @@ def write_page(judged: Judged, out: Path) -> None:
     size = judged.results[0].protocol.size
     contact = contact_sheet(
         judged.results,
-        lambda name: draw(reals.layouts[place[name]], reals.spec),
+        lambda name: draw(reals.layout(place[name]), reals.spec),
         [_reader(images, size) for images in judged.pictures],
-        lambda name: reals.photos[place[name]],
+        lambda name: reals.photo(place[name]),
     )
     write_image(contact, out / "differ.png")
     with replacing(out / "evaluation.html") as file:

@@ -42,7 +42,8 @@ class Painter:
     def __init__(self, reals: Reals):
         self.spec = reals.spec
         pixels, labels = (
-            np.concatenate([a.reshape(-1, *a.shape[2:]) for a in arrays]) for arrays in (reals.photos, reals.layouts)
+            np.concatenate([a.reshape(-1, *a.shape[2:]) for a in map(read, range(COUNT))])
+            for read in (reals.photo, reals.layout)
         )
         means = [
             pixels[labels == k].mean(0) if (labels == k).any() else np.full(3, 999.0)
@@ -78,7 +79,7 @@ def judges(reals) -> Judges:
 
 def folder(where: Path, reals: Reals, change: Any = lambda pixels, n: pixels) -> Pictures:
     where.mkdir(parents=True, exist_ok=True)
-    for n, (name, photo) in enumerate(zip(reals.names, reals.photos, strict=True)):
+    for n, (name, photo) in enumerate(zip(reals.names, map(reals.photo, range(COUNT)), strict=True)):
         write_image(np.asarray(change(photo, n)), where / f"{name}.png")
     return Pictures(where)
 
@@ -100,8 +101,8 @@ def ladder(tmp_path_factory, reals, protocol, judges) -> dict[str, Result]:
         "blurred": blurred(0.7),
         "more": blurred(2.0),
         "noisy": lambda pixels, n: np.clip(pixels + noise.normal(0, 25, pixels.shape), 0, 255).astype(np.uint8),
-        "one": lambda pixels, n: reals.photos[0],
-        "others": lambda pixels, n: reals.photos[(n + COUNT // 2) % COUNT],
+        "one": lambda pixels, n: reals.photo(0),
+        "others": lambda pixels, n: reals.photo((n + COUNT // 2) % COUNT),
     }
     out = tmp_path_factory.mktemp("ladder")
     made = {}
@@ -185,7 +186,7 @@ def test_the_same_call_gives_the_same_numbers(tmp_path, reals, protocol, judges)
 
 def test_known_features_of_reals_are_used(tmp_path, reals, protocol, judges):
     pictures = folder(tmp_path, reals, blurred(1.0))
-    known = look(lambda n: reals.photos[n], COUNT, judges.extractor, "reals", True)
+    known = look(reals.photo, COUNT, judges.extractor, "reals", True)
     plain = evaluate(pictures, reals, protocol, judges, name="x", quiet=True)
     assert evaluate(pictures, reals, protocol, judges, name="x", real_features=known, quiet=True) == plain
     moved = known._replace(features=known.features + 1)

@@ -53,5 +53,9 @@ def around(value: float, draws: Float[Tensor, " draws"]) -> Interval:
     finite = draws[draws.isfinite()].double()
     if len(finite) < 2:
         return Interval(float("nan"), float("nan"))
-    spread = 1.959964 * float(finite.std())
-    return Interval(value - spread, value + spread)
+    return within(value, float(finite.std()))
+
+
+def within(value: float, error: float) -> Interval:
+    """The value and 1.96 standard errors to both sides."""
+    return Interval(value - 1.959964 * error, value + 1.959964 * error)

@@ -82,15 +82,24 @@ def confusion(
 
 
 def scores(counts: Num[Tensor, "k k"]) -> Consistency:
-    """Scores of a confusion matrix n_ij (asked i, read j), with t_i = sum_j n_ij; images may be weighted.
+    """Scores of a confusion matrix n_ij (asked i, read j); images may be weighted. See `tally` and `scored`."""
+    return scored(tally(counts))
+
+
+def tally(counts: Num[Tensor, "k k"]) -> Num[Tensor, "3 k"]:
+    """What all scores of a confusion matrix depend on, of each class: asked t_i, read sum_j n_ji, and both n_ii."""
+    return torch.stack([counts.sum(1), counts.sum(0), counts.diagonal()])
+
+
+def scored(tallies: Num[Tensor, "3 k"]) -> Consistency:
+    """Scores of a tally, or of the sum of many.
 
     Pixel accuracy sum n_ii / sum t_i; class accuracy mean n_ii / t_i; IoU_i = n_ii / (t_i + sum_j n_ji - n_ii).
 
     Raises:
         ValueError: where nothing was counted.
     """
-    counts = counts.double()
-    there, found, right = counts.sum(1), counts.sum(0), counts.diagonal()
+    there, found, right = tallies.double()
     if not there.sum():
         raise ValueError("no pixel counts: every class of the layouts is ignored")
     either = there + found - right

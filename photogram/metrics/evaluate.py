@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import platform
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol as Typed
@@ -19,8 +20,8 @@ from torch import Tensor
 from photogram.data.folder import Folder
 from photogram.errors import UserError
 from photogram.metrics import fidelity
-from photogram.metrics.bootstrap import Interval, around, means, percentiles, resampled
-from photogram.metrics.consistency import Consistency, confusion, scores
+from photogram.metrics.bootstrap import around, means, percentiles, resampled, within
+from photogram.metrics.consistency import Consistency, confusion, scored, tally
 from photogram.metrics.features import Extractor, Seen
 from photogram.metrics.frechet import extrapolated, frechet_of_features
 from photogram.metrics.inception_score import inception_score
@@ -68,16 +69,32 @@ class Judges:
     segmenter_digest: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reals:
     """The photographs that images are judged against, in the protocol's order and size."""
 
+    folder: Folder
     names: list[str]
-    photos: list[np.ndarray]
-    layouts: list[np.ndarray]
-    spec: SceneSpec
     scenes_digest: str
     digest: str
+
+    @property
+    def spec(self) -> SceneSpec:
+        return self.folder.spec
+
+    def photo(self, n: int) -> np.ndarray:
+        """Pixels, uint8 [h, w, 3]; read from the folder, since all of them may not fit into memory."""
+        return self._read(n)[0]
+
+    def layout(self, n: int) -> np.ndarray:
+        """Classes [h, w]."""
+        return self._read(n)[1]
+
+    @functools.lru_cache(maxsize=2 * BATCH)  # noqa: B019  a handful, and there is one of these in a process
+    def _read(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        scene = self.folder[n, 0]
+        assert scene.photo is not None and scene.condition.layout is not None
+        return to_pixels(scene.photo[0]).numpy(), scene.condition.layout.classes[0].numpy()
 
 
 def reals_of(data: Path, protocol: Protocol, quiet: bool = False) -> Reals:
@@ -90,23 +107,19 @@ def reals_of(data: Path, protocol: Protocol, quiet: bool = False) -> Reals:
     count = protocol.count or len(folder)
     if len(folder) < count:
         raise UserError(f"{data}: {protocol.split} has {len(folder)} photographs, but {protocol.name} judges {count}")
-    names, photos, layouts = [folder.name(n) for n in range(count)], [], []
+    found = Reals(folder, [folder.name(n) for n in range(count)], "", "")
     scenes, reals = hashlib.sha256(), hashlib.sha256()
     with progress("reading photographs", count, 0, quiet) as advance:
         for n in range(count):
-            scene = folder[n, 0]
-            assert scene.photo is not None and scene.condition.layout is not None
-            photos.append(to_pixels(scene.photo[0]).numpy())
-            layouts.append(scene.condition.layout.classes[0].numpy())
-            scenes.update(layouts[-1].astype("<i4").tobytes())
-            reals.update(photos[-1].tobytes())
-            advance(names[n])
+            scenes.update(found.layout(n).astype("<i4").tobytes())
+            reals.update(found.photo(n).tobytes())
+            advance(found.names[n])
     if protocol.scenes and scenes.hexdigest() != protocol.scenes:
         raise UserError(
             f"{data}: its {protocol.split} layouts are not those of {protocol.name} (hash {scenes.hexdigest()[:12]}, "
             f"not {protocol.scenes[:12]}); numbers of other scenes do not compare"
         )
-    return Reals(names, photos, layouts, folder.spec, scenes.hexdigest(), reals.hexdigest())
+    return replace(found, scenes_digest=scenes.hexdigest(), digest=reals.hexdigest())
 
 
 def look(images: Callable[[int], np.ndarray], count: int, extractor: Extractor, what: str, quiet: bool) -> Seen:
@@ -155,17 +168,20 @@ def evaluate(
     pictures.require(reals.names)
     judged, warnings = pictures.digest(reals.names), []
     weights = resampled(len(reals.names), protocol.resamples, protocol.seed)
-    images = _Kept(pictures, reals.names, protocol.size)
-    if all(np.array_equal(images(n), photo) for n, photo in enumerate(reals.photos)):
+
+    def images(n: int) -> np.ndarray:
+        return pictures.read(reals.names[n], protocol.size)
+
+    if all(np.array_equal(images(n), reals.photo(n)) for n in range(len(reals.names))):
         warnings.append("the images are the photographs that they are judged against: nothing here was generated")
     seen = look(images, len(reals.names), judges.extractor, "looking at images", quiet)
-    known = real_features or look(lambda n: reals.photos[n], len(reals.names), judges.extractor, "reals", quiet)
+    known = real_features or look(reals.photo, len(reals.names), judges.extractor, "reals", quiet)
     measures = set_measures(seen, known, judges.extractor, protocol, weights, warnings)
-    pairs, confusions = _pairs(images, reals, protocol, judges, quiet)
+    pairs, tallies = _pairs(images, reals, protocol, judges, quiet)
     measures |= pair_measures(pairs, judges, weights)
     per_class: dict[str, dict[str, float | None]] = {}
-    if confusions is not None and judges.segmenter is not None:
-        found, per_class, per_image = consistency_measures(confusions, reals, weights)
+    if tallies:
+        found, per_class, per_image = consistency_measures(tallies, reals, weights)
         measures |= found
         pairs |= per_image
     return Result(
@@ -178,19 +194,6 @@ def evaluate(
         names=reals.names,
         warnings=warnings,
     )
-
-
-class _Kept:
-    """Images by number, read once."""
-
-    def __init__(self, pictures: Pictures, names: list[str], size: tuple[int, int]):
-        self.pictures, self.names, self.size = pictures, names, size
-        self.found: dict[int, np.ndarray] = {}
-
-    def __call__(self, n: int) -> np.ndarray:
-        if n not in self.found:
-            self.found[n] = self.pictures.read(self.names[n], self.size)
-        return self.found[n]
 
 
 def provenance(reals: Reals, judges: Judges) -> dict[str, object]:
@@ -225,21 +228,11 @@ def set_measures(
     x, y = seen.features, reals.features
     settings = {"subsets": protocol.kernel_subsets, "subset_size": min(protocol.kernel_size, max(2, count // 2))}
     kernel = kernel_distance(x, y, seed=protocol.seed, **settings)
-    error = 1.959964 * discrepancy_error(x, y)
-    around_kernel = Interval(kernel.distance - error, kernel.distance + error)
-    found = {
-        kd: Measure(
-            kernel.distance,
-            around_kernel,
-            "lower",
-            "kernel distance, unbiased",
-        ),
-        fd: _frechet(x, y, weights),
-    }
+    bounds = within(kernel.distance, discrepancy_error(x, y))
+    found = {kd: Measure(kernel.distance, bounds, "lower", "kernel distance, unbiased"), fd: _frechet(x, y, weights)}
     if count >= 20:
         line = extrapolated(x, Moments.of(y), smallest=max(4, count // 2), seed=protocol.seed)
-        spread = 1.96 * line.error
-        bounds = Interval(line.intercept - spread, line.intercept + spread)
+        bounds = within(line.intercept, line.error)
         about = f"the same for infinitely many images, by a line of R2 {line.r2:.2f}"
         found[f"{fd}-infinity"] = Measure(line.intercept, bounds, "lower", about)
     found |= _overlap(x, y, trunk, protocol, weights, warnings)
@@ -287,27 +280,23 @@ PAIR = {
 
 
 def _pairs(
-    images: _Kept, reals: Reals, protocol: Protocol, judges: Judges, quiet: bool
-) -> tuple[dict[str, Tensor], dict[str, Int[Tensor, "n k k"]] | None]:
-    """Scores of each image against its photograph, and confusions of images, photographs and shuffled layouts."""
+    images: Callable[[int], np.ndarray], reals: Reals, protocol: Protocol, judges: Judges, quiet: bool
+) -> tuple[dict[str, Tensor], dict[str, Int[Tensor, "n 3 k"]]]:
+    """Scores of each image against its photograph, and what is read in each image and in each photograph."""
     columns: dict[str, list[Tensor]] = {}
-    read: list[tuple[Tensor, Tensor]] = []
+    tallies: dict[str, list[Tensor]] = {}
+    reader = None if judges.segmenter is None else _Reading(judges.segmenter, reals, protocol)
     with progress("comparing", len(reals.names), 0, quiet) as advance:
         for batch in _batches(len(reals.names)):
-            image, photo = (
-                from_pixels(np.stack([source(n) for n in batch])) for source in (images, lambda n: reals.photos[n])
-            )
+            image, photo = (from_pixels(np.stack([source(n) for n in batch])) for source in (images, reals.photo))
             for name, values in _compared(image, photo, judges).items():
                 columns.setdefault(name, []).append(values)
-            if judges.segmenter is not None:
-                read.append((judges.segmenter.predict(image).cpu(), judges.segmenter.predict(photo).cpu()))
+            for side, counts in reader.tallies(batch, image, photo).items() if reader is not None else ():
+                tallies.setdefault(side, []).append(counts)
             for _ in batch:
                 advance("")
     pairs = {name: torch.cat(values).double() for name, values in columns.items()}
-    if judges.segmenter is None:
-        return pairs, None
-    of_images, of_photos = (torch.cat([pair[side] for pair in read]) for side in (0, 1))
-    return pairs, _confusions(of_images, of_photos, reals, protocol)
+    return pairs, {side: torch.cat(counts) for side, counts in tallies.items()}
 
 
 def _compared(image: Tensor, photo: Tensor, judges: Judges) -> dict[str, Tensor]:
@@ -320,19 +309,36 @@ def _compared(image: Tensor, photo: Tensor, judges: Judges) -> dict[str, Tensor]
     return found
 
 
-def _confusions(of_images: Tensor, of_photos: Tensor, reals: Reals, protocol: Protocol) -> dict[str, Tensor]:
-    names = [c.name for c in reals.spec.classes]
-    for name in protocol.ignored:
-        if name not in names:
-            raise UserError(f"{protocol.name}: ignores the class {name!r}, but the data has {', '.join(names)}")
-    ignored = tuple(names.index(name) for name in protocol.ignored)
-    asked = torch.from_numpy(np.stack(reals.layouts)).long()
-    shuffled = torch.roll(asked, len(asked) // 2, 0)  # each image against the layout of another scene
-    sides = {"": (asked, of_images), "of photographs": (asked, of_photos), "of shuffled layouts": (shuffled, of_images)}
-    return {
-        side: torch.stack([confusion(a, r, len(names), ignored) for a, r in zip(layouts, reading, strict=True)])
-        for side, (layouts, reading) in sides.items()
-    }
+class _Reading:
+    """What the segmenter finds where a layout asked for something, class by class."""
+
+    def __init__(self, segmenter: ReadsPhotographs, reals: Reals, protocol: Protocol):
+        self.segmenter, self.reals = segmenter, reals
+        names = [c.name for c in reals.spec.classes]
+        for name in protocol.ignored:
+            if name not in names:
+                raise UserError(f"{protocol.name}: ignores the class {name!r}, but the data has {', '.join(names)}")
+        self.ignored = tuple(names.index(name) for name in protocol.ignored)
+
+    def tallies(self, batch: range, image: Tensor, photo: Tensor) -> dict[str, Int[Tensor, "n 3 k"]]:
+        """Of images, of the photographs, and of images against layouts of other scenes."""
+        count = len(self.reals.names)
+        asked, shuffled = (
+            torch.from_numpy(np.stack([self.reals.layout((n + by) % count) for n in batch])).long()
+            for by in (0, count - count // 2)
+        )
+        of_images, of_photos = (self.segmenter.predict(shown).cpu() for shown in (image, photo))
+        sides = {
+            "": (asked, of_images),
+            "of photographs": (asked, of_photos),
+            "of shuffled layouts": (shuffled, of_images),
+        }
+        return {side: self._tally(layouts, reading) for side, (layouts, reading) in sides.items()}
+
+    def _tally(self, layouts: Tensor, reading: Tensor) -> Int[Tensor, "n 3 k"]:
+        classes = self.reals.spec.num_classes
+        pairs = zip(layouts, reading, strict=True)
+        return torch.stack([tally(confusion(asked, read, classes, self.ignored)) for asked, read in pairs])
 
 
 def pair_measures(pairs: dict[str, Tensor], judges: Judges, weights: Tensor) -> dict[str, Measure]:
@@ -356,27 +362,27 @@ CONSISTENCY = {
 
 
 def consistency_measures(
-    confusions: dict[str, Int[Tensor, "n k k"]], reals: Reals, weights: Tensor
+    tallies: dict[str, Int[Tensor, "n 3 k"]], reals: Reals, weights: Tensor
 ) -> tuple[dict[str, Measure], dict[str, dict[str, float | None]], dict[str, Tensor]]:
     """Scores of the images, beside those of real photographs (what the segmenter can do) and of shuffled layouts
     (what chance does); the scores of each class; and of each image."""
     measures: dict[str, Measure] = {}
     per_class: dict[str, dict[str, float | None]] = {}
     names = [c.name for c in reals.spec.classes]
-    for side, counts in confusions.items():
-        whole = scores(counts.sum(0))
+    for side, counts in tallies.items():
+        whole = scored(counts.sum(0))
         flat = weights @ counts.flatten(1).double()
-        draws = [scores(row.view(counts.shape[1:])) for row in flat]
+        draws = [scored(row.view(counts.shape[1:])) for row in flat]
         for key, about in CONSISTENCY.items():
             interval = percentiles(torch.tensor([getattr(d, key) for d in draws], dtype=torch.float64))
             label = f"{key} {side}".strip()
             measures[label] = Measure(getattr(whole, key), interval, "" if side else "higher", about)
         per_class[f"IoU {side}".strip()] = dict(zip(names, whole.iou, strict=True))
         per_class[f"accuracy {side}".strip()] = dict(zip(names, whole.accuracy, strict=True))
-    each = [_scores_of(c) for c in confusions[""]]
+    each = [_scores_of(c) for c in tallies[""]]
     columns = {key: torch.tensor([getattr(e, key, float("nan")) for e in each]) for key in CONSISTENCY}
     return measures, per_class, {key: values.double() for key, values in columns.items()}
 
 
 def _scores_of(counts: Tensor) -> Consistency | None:
-    return scores(counts) if counts.sum() else None
+    return scored(counts) if counts.sum() else None
