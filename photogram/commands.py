@@ -14,12 +14,13 @@ import tyro
 from tyro.conf import Positional
 
 from photogram import flags
-from photogram.errors import UserError
+from photogram.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from photogram.data.preparing import Prepared
+    from photogram.metrics.result import Result
     from photogram.training import Judge
 
 
@@ -337,8 +338,8 @@ def _evaluate(arguments: Sequence[str]) -> int:
         subjects: Positional[tuple[Path, ...]],
         /,
         *,
-        protocol: str,
-        data: Path,
+        protocol: str | None = None,
+        data: Path | None = None,
         out: Path = Path("evaluation"),
         segmenter: Path | None = None,
         trunk_file: Path | None = None,
@@ -349,10 +350,11 @@ def _evaluate(arguments: Sequence[str]) -> int:
         """Judge runs or folders of images by a protocol, side by side, so that anyone can repeat it.
 
         Args:
-            subjects: runs, or folders of images that have the names of the layouts.
+            subjects: runs, folders of images that have the names of the layouts, and result.json files of earlier
+                evaluations, which are compared as they are, and alone need no protocol and no data.
             protocol: a protocol's name, or its file.
             data: the data folder, whose split the protocol names.
-            out: the folder for paintings and results.
+            out: paintings and results go into a folder in it that has the protocol's name.
             segmenter: a network that reads photographs, in place of the protocol's: a run, or the JSON description of
                 an ONNX or torch.export file.
             trunk_file: weights of the protocol's feature network, where it is no embedded one.
@@ -363,18 +365,25 @@ def _evaluate(arguments: Sequence[str]) -> int:
         from photogram.judging import Asked, judge, write_page
         from photogram.metrics.brackets import write_brackets
         from photogram.metrics.protocol import load_protocol
-        from photogram.metrics.table import tables
+        from photogram.metrics.result import read_result
         from photogram.recipes import load
 
         if not subjects:
             raise UserError("there is nothing to judge; give runs, or folders of images")
+        stored = [read_result(path) for path in subjects if path.suffix == ".json"]
+        judged_now = tuple(path for path in subjects if path.suffix != ".json")
+        if not judged_now:
+            return _show(stored)
+        if protocol is None or data is None:
+            raise UsageError(f"{judged_now[0]}: to judge it, give --protocol NAME and --data DIR")
         chosen = load_protocol(protocol)
+        out = out / chosen.name
         if brackets:
             written = write_brackets(data, chosen, out / "brackets")
-            subjects = (*subjects, written.photographs, written.retrieval)
+            judged_now = (*judged_now, written.photographs, written.retrieval)
         judged = judge(
             Asked(
-                subjects=subjects,
+                subjects=judged_now,
                 protocol=chosen,
                 data=data,
                 out=out,
@@ -384,20 +393,28 @@ def _evaluate(arguments: Sequence[str]) -> int:
                 repeats=repeats,
             )
         )
-        from rich.console import Console
-
-        console = Console(width=None if sys.stdout.isatty() else 200)
-        for table in tables(judged.results):
-            console.print(table)
-        for warning in dict.fromkeys(w for result in judged.results for w in result.warnings):
-            print(f"photogram: note: {warning}", file=sys.stderr)
-        if html or len(subjects) > 1:
+        _show([*judged.results, *stored])
+        if html or len(judged_now) > 1:
             write_page(judged, out)
-        opened = out / "evaluation.html" if html or len(subjects) > 1 else out / judged.results[0].subject["name"]
+        opened = out / "evaluation.html" if html or len(judged_now) > 1 else out / judged.results[0].subject["name"]
         print(f"written: {opened}")
         return 0
 
     return _parse(command, "evaluate", arguments)
+
+
+def _show(results: Sequence[Result]) -> int:
+    """Print the tables of some results, and what a reader must know about them."""
+    from rich.console import Console
+
+    from photogram.metrics.table import tables
+
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    for table in tables(results):
+        console.print(table)
+    for warning in dict.fromkeys(w for result in results for w in result.warnings):
+        print(f"photogram: note: {warning}", file=sys.stderr)
+    return 0
 
 
 # --- quickstart ------------------------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """What the documents say: the README's commands and Python run as written, links lead somewhere, the tree exists."""
 
+import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,14 @@ import pytest
 from photogram.cli import main
 from photogram.data.toy import Toy
 from photogram.images import write_image
+from photogram.metrics.protocol import load_protocol
 from photogram.scene import to_pixels
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+
+
+VAL = ["0016E5_07500", "0016E5_07530", "0016E5_07560", "0016E5_07590"]
 
 
 def blocks(language: str) -> list[str]:
@@ -23,7 +29,7 @@ def blocks(language: str) -> list[str]:
 
 def write_camvid(folder: Path) -> None:
     """A small tree in the form that SegNet's tutorial gave CamVid, with toy scenes and the names of real ones."""
-    for split, names in (("train", ["0016E5_01", "0016E5_02", "0016E5_03"]), ("val", ["0016E5_07500"])):
+    for split, names in (("train", ["0016E5_01", "0016E5_02", "0016E5_03"]), ("val", VAL)):
         toy = Toy(split, size=(90, 120), count=len(names))
         for n, name in enumerate(names):
             scene = toy[n, 0]
@@ -42,14 +48,22 @@ def test_the_readmes_commands_and_python_run_as_written(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     commands = [line.split("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
     ours = [shlex.split(line)[1:] for line in commands if line.startswith("photogram ")]
-    assert [words[0] for words in ours] == ["prepare", "check", "train", "train", "synthesize"]
+    assert [words[0] for words in ours] == ["prepare", "check", "train", "train", "synthesize", "evaluate"]
     for words in ours:
+        if "--protocol" in words:  # the same protocol, of the few scenes that are here
+            at = words.index("--protocol") + 1
+            few = replace(load_protocol(words[at]), count=len(VAL), scenes="", resamples=20)
+            Path("few.json").write_text(json.dumps(few.to_json()))
+            words[at] = "few.json"
         if "--steps" in words:
             at = words.index("--steps") + 1
             words[at] = str(int(words[at]) // 10_000)
         assert main(words) == 0, words
     assert len((tmp_path / "runs/camvid/log.jsonl").read_text().splitlines()) == 4
     assert (tmp_path / "painted/sheet.png").is_file()
+    judged = json.loads((tmp_path / "evaluation/camvid-192x256-v1/camvid/result.json").read_text())
+    assert 0 <= judged["measures"]["mean_iou"]["value"] <= 1
+    assert (tmp_path / "evaluation/camvid-192x256-v1/evaluation.html").is_file()
     (example,) = blocks("python")
     exec(compile(example, "README.md", "exec"), {})  # noqa: S102
     assert (tmp_path / "photo.png").is_file()
@@ -94,4 +108,5 @@ def test_links_within_the_project_lead_somewhere(page: str) -> None:
 def test_pictures_and_weights_in_the_repository_are_small() -> None:
     for picture in (ROOT / "docs").rglob("*.[pjw][npe][gb]*"):
         assert picture.stat().st_size < 300_000, picture
-    assert sum(p.stat().st_size for p in ROOT.glob("photogram/weights/*")) < 15_000_000
+    weights = [*ROOT.glob("photogram/weights/*"), *ROOT.glob("photogram/metrics/protocols/*/*")]
+    assert sum(p.stat().st_size for p in weights) < 15_000_000

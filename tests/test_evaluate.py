@@ -309,7 +309,7 @@ def file(tmp_path, protocol) -> str:
     return str(tmp_path / "toy.json")
 
 
-def test_the_command_prints_a_table_and_writes_a_result(tmp_path, data, networks, file, capsys):
+def test_the_command_prints_a_table_and_writes_a_result(tmp_path, data, networks, file, protocol, capsys):
     out = tmp_path / "out"
     assert (
         main(["evaluate", str(networks / "painter"), "--protocol", file, "--data", str(data), "--out", str(out)]) == 0
@@ -317,21 +317,43 @@ def test_the_command_prints_a_table_and_writes_a_result(tmp_path, data, networks
     printed = capsys.readouterr()
     assert "KD[squeezenet]" in printed.out and "LPIPS[squeeze]" in printed.out and "toy-v1" in printed.out
     assert f"only {COUNT} images" in printed.err
-    assert (out / "painter" / "result.json").is_file() and not (out / "evaluation.html").exists()
+    assert (out / protocol.name / "painter" / "result.json").is_file() and not (
+        out / protocol.name / "evaluation.html"
+    ).exists()
 
 
-def test_systems_side_by_side(tmp_path, data, networks, file, capsys):
+def test_systems_side_by_side(tmp_path, data, networks, file, protocol, capsys):
     out = tmp_path / "out"
     command = ["evaluate", str(networks / "painter"), str(networks / "other"), "--protocol", file]
     assert main([*command, "--data", str(data), "--out", str(out), "--segmenter", str(networks / "segmenter")]) == 0
     printed = capsys.readouterr().out
     assert "other minus painter" in printed and "IoU by class" in printed
-    page = (out / "evaluation.html").read_text()
+    page = (out / protocol.name / "evaluation.html").read_text()
     assert (
         "other minus painter" in page and "data:image/png;base64," in page and "http" not in page.split("data:image")[0]
     )
-    with Image.open(out / "differ.png") as contact:
+    with Image.open(out / protocol.name / "differ.png") as contact:
         assert contact.size[0] > 4 * SIZE[1]
+
+
+def test_stored_results_are_compared_as_they_are(tmp_path, data, networks, file, protocol, capsys):
+    out = tmp_path / "out"
+    command = ["evaluate", "--protocol", file, "--data", str(data), "--out", str(out)]
+    assert main([*command, str(networks / "painter")]) == 0
+    first = out / protocol.name / "painter" / "result.json"
+    assert main([*command, str(networks / "other"), str(first)]) == 0  # beside what is judged now
+    assert "painter minus other" in capsys.readouterr().out
+    second = out / protocol.name / "other" / "result.json"
+    assert main(["evaluate", str(first), str(second)]) == 0  # alone: no protocol, no data, nothing judged
+    printed = capsys.readouterr().out
+    assert "other minus painter" in printed and "written" not in printed
+    changed = json.loads(second.read_text())
+    changed["protocol"]["size"] = [96, 128]
+    second.write_text(json.dumps(changed))
+    assert main(["evaluate", str(first), str(second)]) == 1
+    assert "painter and other do not compare: the protocol's size is" in capsys.readouterr().err
+    assert main(["evaluate", str(networks / "painter"), "--data", str(data)]) == 2
+    assert "to judge it, give --protocol NAME and --data DIR" in capsys.readouterr().err
 
 
 def test_brackets_are_judged_beside(tmp_path, networks, protocol, capsys):
@@ -340,10 +362,11 @@ def test_brackets_are_judged_beside(tmp_path, networks, protocol, capsys):
     command = ["evaluate", str(networks / "painter"), "--protocol", str(tmp_path / "few.json"), "--brackets"]
     assert main([*command, "--data", str(few), "--out", str(tmp_path / "out")]) == 0
     results = {
-        name: read_result(tmp_path / "out" / name / "result.json") for name in ("painter", "photographs", "retrieval")
+        name: read_result(tmp_path / "out" / protocol.name / name / "result.json")
+        for name in ("painter", "random-photographs", "retrieval")
     }
     found = {name: values(result) for name, result in results.items()}
-    assert found["photographs"]["FD[squeezenet]"] < found["painter"]["FD[squeezenet]"]
+    assert found["random-photographs"]["FD[squeezenet]"] < found["painter"]["FD[squeezenet]"]
     assert found["retrieval"]["LPIPS[squeeze]"] < found["painter"]["LPIPS[squeeze]"]
 
 

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from photogram.errors import UserError
-from photogram.metrics.protocol import Protocol, load_protocol, parse_protocol, shipped
+from photogram.generator import Reader
+from photogram.metrics.protocol import FOLDER, Protocol, load_protocol, parse_protocol, shipped
+from photogram.nn.trunks import weights_digest
+from photogram.recipes import load
 
 PLAIN = Protocol("mine-v1", "for tests", "val", (32, 48))
 
@@ -72,3 +75,14 @@ def test_what_is_no_protocol(tmp_path):
     with pytest.raises(UserError, match="is no protocol"):
         parse_protocol([1], tmp_path)
     assert replace(PLAIN) == PLAIN
+
+
+def test_shipped_segmenters_are_the_ones_that_protocols_name():
+    named = [load_protocol(name) for name in shipped() if load_protocol(name).segmenter]
+    assert {protocol.name for protocol in named} == {"camvid-192x256-v1", "camvid-shot-192x256-v1"}
+    for protocol in named:
+        network = load(FOLDER / protocol.segmenter)
+        assert weights_digest(network) == protocol.segmenter_sha256
+        assert isinstance(network, Reader) and network.spec.size == protocol.size
+        names = [c.name for c in network.spec.classes]
+        assert set(protocol.ignored) <= set(names)

@@ -1,7 +1,7 @@
 """Two systems that paint nothing, between which every number of a real one is read.
 
-- `photographs`: other real photographs, one for each layout, chosen at random: what two sets of photographs measure
-  against each other. No set measure can be expected to be better.
+- `random-photographs`: other real photographs, one for each layout, chosen at random: what two sets of photographs
+  measure against each other. No set measure can be expected to be better.
 - `retrieval`: the photograph of the training layout that is nearest. It flatters set measures, since every image is a
   photograph, and shows what the measures of pairs and of consistency are for.
 """
@@ -45,7 +45,7 @@ def write_brackets(data: Path, protocol: Protocol, out: Path, quiet: bool = Fals
     Args:
         data: a data folder with train/ and the protocol's split.
         protocol: says which layouts, and the size.
-        out: gets `photographs/` and `retrieval/`.
+        out: gets `random-photographs/` and `retrieval/`.
         quiet: show no progress.
 
     Raises:
@@ -65,7 +65,7 @@ def write_brackets(data: Path, protocol: Protocol, out: Path, quiet: bool = Fals
             advance(known.name(n))
     stacked = torch.stack(layouts)
     drawn = np.random.default_rng(protocol.seed).permutation(len(known))[:count]
-    brackets = Brackets(out / "photographs", out / "retrieval")
+    brackets = Brackets(out / "random-photographs", out / "retrieval")
     for folder in (brackets.photographs, brackets.retrieval):
         folder.mkdir(parents=True, exist_ok=True)
     with progress("writing", count, 0, quiet) as advance:

@@ -6,6 +6,7 @@ Shipped ones are known by name; a file of the same form is known by its path.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,8 @@ def parse_protocol(values: object, path: Path) -> Protocol:
 
 
 def _check(protocol: Protocol, path: Path) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", protocol.name):  # results lie in a folder of that name
+        raise UserError(f"{path}: name is {protocol.name!r}; it must be letters, digits, dots, - and _")
     bounds = {"count": 0, "seed": 0, "samples": 1, "kernel_subsets": 1, "kernel_size": 2, "resamples": 2}
     for name, least in {**bounds, "neighbours": 1, "density_neighbours": 1}.items():
         if getattr(protocol, name) < least:

@@ -17,6 +17,8 @@ from photogram.sheets import sheet
 
 SHOWN = 6
 """Images in a contact sheet."""
+REAL = "photographs of these layouts"
+"""What the segmenter's own scores are called, beside those of paintings."""
 
 
 def number(value: float) -> str:
@@ -78,7 +80,7 @@ def tables(results: Sequence[Result]) -> list[Table]:
     by_class = class_rows(results)
     if by_class:
         classes = Table(title="IoU by class")
-        for title in ("class", *(r.subject["name"] for r in results), "photographs"):
+        for title in ("class", *(r.subject["name"] for r in results), REAL):
             classes.add_column(title, justify="left" if title == "class" else "right")
         for name, cells in by_class:
             classes.add_row(Text(name), *map(Text, cells))
@@ -129,7 +131,7 @@ def page(results: Sequence[Result], contact: np.ndarray) -> str:
     parts += [f"<p class=warning>{html.escape(w)}</p>" for w in warnings]
     parts.append(f"<table><tr><th></th>{heads}<th></th></tr>{body}</table>")
     if classes:
-        parts.append(f"<h2>IoU by class</h2><table><tr><th></th>{heads}<th>photographs</th></tr>{classes}</table>")
+        parts.append(f"<h2>IoU by class</h2><table><tr><th></th>{heads}<th>{REAL}</th></tr>{classes}</table>")
     for other in results[1:]:
         parts.append(_difference_html(results[0], other))
     encoded = io.BytesIO()
