@@ -63,16 +63,18 @@ class Network(nn.Module):
         if config["network"] != cls.__name__:
             raise UserError(f"{folder / CONFIG}: holds a {config['network']}, not a {cls.__name__}")
         arguments = _tuples(config["arguments"])
-        expected = {name for name in inspect.signature(cls.__init__).parameters if name != "self"}
-        if not isinstance(arguments, dict) or set(arguments) != expected:
-            found = set(arguments) if isinstance(arguments, dict) else set()
-            raise UserError(f"{folder / CONFIG}: arguments {sorted(found ^ expected)} are unknown or missing")
+        asked = {name: p for name, p in inspect.signature(cls.__init__).parameters.items() if name != "self"}
+        needed = {name for name, p in asked.items() if p.default is inspect.Parameter.empty}  # others came later
+        found = set(arguments) if isinstance(arguments, dict) else set()
+        if not isinstance(arguments, dict) or not needed <= found <= set(asked):
+            wrong = sorted((needed - found) | (found - set(asked)))
+            raise UserError(f"{folder / CONFIG}: arguments {wrong} are unknown or missing")
         if not isinstance(arguments["spec"], dict):
             raise UserError(f"{folder / CONFIG}: spec is {arguments['spec']!r}, not an object")
         for name, kind in get_type_hints(cls.__init__).items():
             if name in arguments and name != "spec" and not _fits(arguments[name], kind):
-                asked = inspect.signature(cls.__init__).parameters[name].annotation
-                raise UserError(f"{folder / CONFIG}: {name} is {json.dumps(arguments[name])}, but it must be {asked}")
+                must = asked[name].annotation
+                raise UserError(f"{folder / CONFIG}: {name} is {json.dumps(arguments[name])}, but it must be {must}")
         try:
             with torch.device("meta"):  # no time for an initialisation that is overwritten at once
                 network = cls(**{**arguments, "spec": SceneSpec.from_json(arguments["spec"])})
@@ -150,6 +152,13 @@ def _fits(value: object, kind: Any) -> bool:
 class NoOptions:
     """For generators that have nothing to choose at synthesis."""
 
+    def check(self, network: Generator) -> None:
+        """Refuse what a network cannot do; of options that have no choice, nothing.
+
+        Raises:
+            UserError: naming the option, its value and the bound.
+        """
+
 
 def as_condition(asked: object) -> Condition:
     """What `sample` was asked for as a condition whose parts are tensors of the right shapes and types.
@@ -205,8 +214,11 @@ def _form(value: object) -> str:
 class Generator(Network, abc.ABC):
     """A network that paints photographs of a condition."""
 
-    Options: ClassVar[type] = NoOptions
-    """What can be chosen at synthesis: a flat frozen dataclass with defaults."""
+    Options: ClassVar[type[NoOptions]] = NoOptions
+    """What can be chosen at synthesis: a flat frozen dataclass with defaults, and `check(network)`."""
+    candidates: int = 1
+    """How many paintings of one condition a pass makes; where there are several, `Options` has `candidates`,
+    the number of one, or all."""
 
     @property
     @abc.abstractmethod
@@ -214,7 +226,7 @@ class Generator(Network, abc.ABC):
         """Heights and widths that the network can paint are multiples of this; others are padded and cropped back."""
 
     @abc.abstractmethod
-    def paint(self, condition: Condition, noise: torch.Generator, options: object) -> Float[Tensor, "n c h w"]:
+    def paint(self, condition: Condition, noise: torch.Generator, options: object) -> Float[Tensor, "n *k c h w"]:
         """Paint a checked condition of a possible size; all randomness comes from `noise`. Called by `sample`."""
 
     def sample(
@@ -222,7 +234,7 @@ class Generator(Network, abc.ABC):
         condition: Condition | Layout | Tensor | None = None,
         seed: int = 0,
         options: object | None = None,
-    ) -> Float[Tensor, "n c h w"]:
+    ) -> Float[Tensor, "n *k c h w"]:
         """Paint photographs of a condition, at its size.
 
         Args:
@@ -232,15 +244,13 @@ class Generator(Network, abc.ABC):
             options: an instance of `self.Options`.
 
         Returns:
-            Photographs in [-1, 1].
+            Photographs in [-1, 1]; where the options ask for all of several candidates, [n, k, c, h, w].
 
         Raises:
             UserError: for a condition that the network was not trained on, such as a class that it does not know, or a
                 seed that is no integer of 0 to 2^63 - 1.
         """
-        options = self.Options() if options is None else options
-        if not isinstance(options, self.Options):
-            raise UserError(f"{type(self).__name__} takes {self.Options.__name__}, not {type(options).__name__}")
+        options = self.checked_options(options)
         if not isinstance(seed, Integral) or not 0 <= seed < 1 << 63:
             raise UserError(f"seed {seed!r}: must be an integer of 0 or more, below 2^63")
         condition = self._checked(condition)
@@ -255,6 +265,18 @@ class Generator(Network, abc.ABC):
             self.train(training)
         photo = photo.float().clamp(-1, 1)
         return photo if size is None else photo[..., : size[0], : size[1]].contiguous()
+
+    def checked_options(self, asked: object | None) -> NoOptions:
+        """The options that are asked for, or the defaults.
+
+        Raises:
+            UserError: for those of another network, or what this one cannot do.
+        """
+        options = self.Options() if asked is None else asked
+        if type(options) is not self.Options:  # not of a subclass, nor of the class that all inherit
+            raise UserError(f"{type(self).__name__} takes {self.Options.__name__}, not {type(options).__name__}")
+        options.check(self)
+        return options
 
     def _checked(self, asked: object) -> Condition:
         """Check at the door what is asked for, against what the network was trained on."""

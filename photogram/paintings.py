@@ -127,12 +127,20 @@ def make_room(out: Path, started: dict[str, object], settings: dict[str, object]
         for path in sorted(out.rglob("[!.]*"))
         if path.suffix in (".png", ".jpg", ".webp") and path != out / SHEET and path.is_file()
     }
-    others = [path for path, name in old.items() if name not in names]
+    ours = {path for path, name in old.items() if name in names or (path.stem.isdecimal() and _above(name) in names)}
+    others = [path for path in old if path not in ours]
     if others and difference(started, settings) is not None:
         raise UserError(
             f"{others[0]}: would stay among paintings that are made otherwise ({len(others)} such); "
             "remove it, or give another --out"
         )
     with writing(out):
-        for path in [p for p, name in old.items() if name in names] + [out / SHEET]:
+        for path in [*ours, out / SHEET]:
             path.unlink(missing_ok=True)
+        for folder in {path.parent for path in ours} - {out}:
+            if not any(folder.iterdir()):  # of candidates, of which one alone is asked for now
+                folder.rmdir()
+
+
+def _above(name: str) -> str:
+    return name.rpartition("/")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,6 +42,20 @@ def sheet(
         for left, tile in zip(lefts, tiles, strict=True):
             page.paste(Image.fromarray(tile), (x + left, y))
         pen.text((x + _MARGIN, y + height - _LINE - _MARGIN), label, fill="#555555", font=font)
+    return np.asarray(page)
+
+
+def numbered(tiles: Sequence[np.ndarray]) -> UInt8[np.ndarray, "h w 3"]:
+    """Tiles of one size (uint8 RGB [h, w, 3]) in a square, row by row, each under its number from 0."""
+    height, width = tiles[0].shape[:2]
+    across = math.ceil(math.sqrt(len(tiles)))
+    step_y, step_x = height + _LINE, width + _MARGIN
+    page = Image.new("RGB", (across * step_x + _MARGIN, -(-len(tiles) // across) * step_y + _MARGIN), "white")
+    font, pen = ImageFont.load_default(size=13), ImageDraw.Draw(page)
+    for n, tile in enumerate(tiles):
+        x, y = _MARGIN + n % across * step_x, n // across * step_y
+        pen.text((x, y + 1), str(n), fill="black", font=font)
+        page.paste(Image.fromarray(tile), (x, y + _LINE))
     return np.asarray(page)
 
 

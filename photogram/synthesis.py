@@ -1,6 +1,7 @@
 """Files, folders and streams of layouts to paintings, in bulk and resumably.
 
-An output folder has one painting for each layout, `synthesis.json` (what was asked for; the same command goes on,
+An output folder has one painting for each layout (where all candidates of a network are asked for, a numbered sheet of
+them, and beside it a folder of its name with each), `synthesis.json` (what was asked for; the same command goes on,
 another is refused), and `sheet.png` where a sheet was asked for. What stands there under its own name is finished:
 paintings are written beside their place and renamed.
 
@@ -20,7 +21,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -53,9 +54,12 @@ from photogram.paintings import (
 from photogram.precision import Precision, check_precision, resolved
 from photogram.progress import Advance, progress
 from photogram.scene import Layout, SceneSpec, Size, check_layout, draw, to_pixels
+from photogram.sheets import numbered
 from photogram.sheets import sheet as draw_sheet
 
 Format = Literal["png", "jpg", "webp"]
+Choose = Callable[[torch.Tensor, Path], int]
+"""The number of the candidate to keep, of [k, c, h, w] in [-1, 1] that were painted of a layout's file."""
 
 SHEET_ROWS, SHEET_TILE = 24, 512
 """How many layouts a sheet shows at most, and how many pixels a side of a tile has at most."""
@@ -121,6 +125,7 @@ def synthesize(
     options: object | None = None,
     overwrite: bool = False,
     precision: Precision = "auto",
+    choose: Choose | None = None,
     quiet: bool = False,
 ) -> Summary:
     """Paint layouts into a folder, or go on painting them: finished paintings are skipped.
@@ -143,6 +148,7 @@ def synthesize(
             painted; inputs are read to their end before that.
         precision: `bf16` paints convolutions in bfloat16; `auto` does so where the device has it, and goes on as the
             folder was begun.
+        choose: where the options ask for all candidates, keeps one of them.
         quiet: show no progress.
 
     Raises:
@@ -151,9 +157,9 @@ def synthesize(
         Interrupted: after Ctrl-C or SIGTERM, when the painting under way is written.
     """
     began, out = time.monotonic(), Path(out)
-    options = generator.Options() if options is None else options
+    options = generator.checked_options(options)
     size = generator.spec.size if size is None else size
-    _check(generator, seed, size, format, precision, options)
+    _check(generator, seed, size, format, precision)
     if overwrite:
         inputs = list(inputs)
     places = Places(out, format)
@@ -178,20 +184,18 @@ def synthesize(
         if started is None:
             stack.callback(forget, out)
         stack.enter_context(_ready_to_paint(generator, precision))
-        studio = _Studio(generator, out, seed, size, options, quiet)
+        studio = _Studio(generator, out, seed, size, options, choose, quiet)
         studio.work(items, None if known is None else len(known), places.finished())
         drawn, undrawn = _draw_sheet(studio.done, generator.spec, out) if sheet else (None, [])
     seconds, failures = time.monotonic() - began, (*studio.failures, *undrawn)
     return Summary(studio.painted, studio.skipped, failures, precision, seconds, drawn)
 
 
-def _check(generator: Generator, seed: int, size: Size | str, format: str, precision: str, options: object) -> None:
+def _check(generator: Generator, seed: int, size: Size | str, format: str, precision: str) -> None:
     """Refuse at the door what could only fail later."""
     spec, name = generator.spec, type(generator).__name__
     if not spec.num_classes or spec.image_channels:
         raise UserError(f"{name}: does not paint from layouts alone; synthesize gives it nothing else")
-    if not isinstance(options, generator.Options):
-        raise UserError(f"{name} takes {generator.Options.__name__}, not {type(options).__name__}")
     if seed < 0:
         raise UserError(f"--seed {seed}: must be 0 or more")
     if format not in ("png", "jpg", "webp"):
@@ -238,10 +242,17 @@ class _Studio:
     """One call of `synthesize`: a thread reads ahead, this one paints, another writes."""
 
     def __init__(
-        self, generator: Generator, out: Path, seed: int, size: Size | Literal["native"], options: object, quiet: bool
+        self,
+        generator: Generator,
+        out: Path,
+        seed: int,
+        size: Size | Literal["native"],
+        options: object,
+        choose: Choose | None,
+        quiet: bool,
     ):
         self.generator, self.out, self.seed, self.size = generator, out, seed, size
-        self.options, self.quiet = options, quiet
+        self.options, self.choose, self.quiet = options, choose, quiet
         self.painted, self.skipped, self.stop = 0, 0, Stop()
         self.failures: list[str] = []
         self.done: list[Place] = []
@@ -275,10 +286,10 @@ class _Studio:
             self.done.append(place)
             return advance("finished before") if streamed else None  # else the bar begins behind them
         try:
-            pixels = self.paint(place, layout)
+            paintings = self.paint(place, layout)
         except UserError as e:
             return self.fail(e, advance)
-        self.waiting.append((place, writer.submit(_write, pixels, place.target)))
+        self.waiting.append((place, writer.submit(_write, paintings, place.target)))
 
     def read(self, places: Iterator[Place | UserError]) -> Iterator[_Entry]:
         """Read layouts, at the size at which they are painted."""
@@ -337,8 +348,8 @@ class _Studio:
             over.set()
             thread.join(timeout=1)
 
-    def paint(self, place: Place, layout: Layout) -> np.ndarray:
-        """One painting, uint8 [h, w, 3], or [h, w] of a network that paints in grey."""
+    def paint(self, place: Place, layout: Layout) -> list[np.ndarray]:
+        """One painting, uint8 [h, w, 3], or [h, w] of a network that paints in grey; or all candidates."""
         source = place.source
         try:
             photo = self.generator.sample(layout, item_seed(self.seed, place.name), self.options)[0]
@@ -352,8 +363,11 @@ class _Studio:
             raise UserError(f"{source}: too little memory to paint {height} x {width}; give a smaller --size") from None
         if not finite:
             raise UserError(f"{source}: the painting holds values that are not finite; try --precision fp32")
-        pixels = to_pixels(photo).cpu().numpy()
-        return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+        if self.choose is not None:
+            photo = photo[self.choose(photo, source)]
+        several = photo if photo.ndim == 4 else photo[None]
+        paintings = [to_pixels(one).cpu().numpy() for one in several]
+        return [pixels[..., 0] if pixels.shape[-1] == 1 else pixels for pixels in paintings]
 
     def settle(self, most: int, advance: Advance) -> None:
         """Count the paintings that are written, waiting until at most so many are not."""
@@ -383,9 +397,22 @@ def _open_layout(path: Path, spec: SceneSpec) -> Layout:
     return layout
 
 
-def _write(pixels: np.ndarray, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_image(pixels, target)
+def _write(paintings: list[np.ndarray], target: Path) -> None:
+    """The painting; of several candidates each, and last, since it says that they are finished, the sheet of them."""
+    folder = target.parent if len(paintings) == 1 else target.with_suffix("")
+    folder.mkdir(parents=True, exist_ok=True)
+    if len(paintings) == 1:
+        return write_image(paintings[0], target)
+    for n, pixels in enumerate(paintings):
+        write_image(pixels, folder / f"{n}{target.suffix}")
+    rgb = [pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=-1) for pixels in paintings]
+    write_image(numbered(rgb), target)
+
+
+def beside(source: Path) -> Path | None:
+    """The photograph of a layout in a data folder: its folder's sibling `photos` may have one of the same stem."""
+    photos, stem = source.absolute().parent.parent / "photos", source.stem
+    return next((p for s in PHOTO_SUFFIXES if (p := photos / f"{stem}{s}").is_file()), None)
 
 
 def _draw_sheet(done: Sequence[Place], spec: SceneSpec, out: Path) -> tuple[Path | None, list[str]]:
@@ -415,6 +442,5 @@ def _tiles(place: Place, spec: SceneSpec) -> dict[str, np.ndarray]:
     size = (max(1, round(painting.shape[0] * shrink)), max(1, round(painting.shape[1] * shrink)))
     layout = _open_layout(place.source, spec).resized(size)
     tiles = {"layout": draw(layout.classes[0].numpy(), spec), "painting": resize_photo(painting, size)}
-    photos, stem = place.source.absolute().parent.parent / "photos", place.source.stem
-    photo = next((p for s in PHOTO_SUFFIXES if (p := photos / f"{stem}{s}").is_file()), None)
+    photo = beside(place.source)
     return tiles if photo is None else tiles | {"photograph": resize_photo(read_photo(photo), size)}

@@ -14,13 +14,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from photogram.errors import UserError
+from photogram.nn.perceptual import PerceptualLoss, mean_absolute_difference
 from photogram.nn.trunks import IMAGENET, Trunk
-from photogram.recipes.crn import (
-    CascadedRefinementNetwork,
-    PerceptualLoss,
-    RefinementModule,
-    mean_absolute_difference,
-)
+from photogram.recipes.crn import CascadedRefinementNetwork, RefinementModule
 from photogram.scene import Layout, SceneClass, SceneSpec, to_pixels
 
 WIDTHS = (1024, 1024, 1024, 1024, 1024, 512, 512, 128, 32)
@@ -97,7 +93,7 @@ def test_checks_1_and_2_of_all_sizes(start: Size, modules: int, parameters: int,
     seen: list[tuple[int, ...]] = []
     for module in network.cascade:
         module.register_forward_hook(lambda _, inputs, output: seen.append(tuple(output.shape)))
-    flops = count_flops(lambda: seen.append(tuple(network(layout).shape)))
+    flops = count_flops(lambda: seen.append(tuple(network(layout)[:, 0].shape)))
 
     height, width = start
     assert seen[-1] == (1, 3, height << modules - 1, width << modules - 1)
@@ -128,7 +124,7 @@ def test_check_2_every_module_has_the_parameters_and_the_work_of_table_2_1():
 def test_check_2_of_the_small_presets(widths: tuple[int, ...], parameters: int, gmacs: float):
     network, layout = on_meta((4, 8), widths, n=2)
     assert sum(p.numel() for p in network.parameters()) == parameters
-    assert network(layout).shape == (2, 3, 4 << len(widths) - 1, 8 << len(widths) - 1)
+    assert network(layout).shape == (2, 1, 3, 4 << len(widths) - 1, 8 << len(widths) - 1)
     one = Layout(layout.classes[:1])
     assert round(count_flops(lambda: network(one)) / 2e9, 3) == gmacs
 
@@ -267,7 +263,7 @@ def test_check_7_a_tiny_cascade_paints_the_specifications_numbers():
     classes = torch.ones(1, 4, 8, dtype=torch.uint8)
     classes[:, :2] = 0
     classes[:, 2, :3] = 0
-    image = 127.5 * (network(Layout(classes)).detach()[0] + 1)
+    image = 127.5 * (network(Layout(classes)).detach()[0, 0] + 1)
     assert sum(p.numel() for p in network.parameters()) == 135 and image.dtype == torch.float64
     assert float(image.sum()) == pytest.approx(12785.95586244, abs=1e-7)
     for (row, column), rgb in {
@@ -322,7 +318,7 @@ def test_the_cascade_equals_its_plain_twin_in_values_and_gradients(size: Size, c
     if channels_last:
         network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     weights = torch.randn(2, 3, *size, dtype=torch.float64)
-    ours, plain = network(layout), plain_cascade(network, layout)
+    ours, plain = network(layout)[:, 0], plain_cascade(network, layout)
     torch.testing.assert_close(ours, plain, rtol=1e-10, atol=1e-10)
     gradients = [torch.autograd.grad((y * weights).sum(), list(network.parameters())) for y in (ours, plain)]
     for (name, _), a, b in zip(network.named_parameters(), *gradients, strict=True):

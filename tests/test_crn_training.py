@@ -17,19 +17,18 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from photogram.errors import UserError
-from photogram.nn.trunks import load_trunk
-from photogram.recipe import Run
-from photogram.recipes import crn
-from photogram.recipes.crn import (
-    CRN,
+from photogram.nn import perceptual
+from photogram.nn.perceptual import (
     LOSS_WEIGHTS,
+    LOSS_WEIGHTS_OF_MANY,
     Calibration,
-    CascadedRefinementNetwork,
-    CRNTraining,
     PerceptualLoss,
     calibrated,
-    hand_over,
+    known_weights,
 )
+from photogram.nn.trunks import load_trunk
+from photogram.recipe import Run
+from photogram.recipes.crn import CRN, CascadedRefinementNetwork, RegressionTraining, hand_over
 from photogram.scene import Condition, Layout, Scene, SceneSpec
 
 RECIPE = CRN(widths=(6, 5, 4), perceptual="blur")
@@ -38,7 +37,7 @@ RECIPE = CRN(widths=(6, 5, 4), perceptual="blur")
 @pytest.fixture
 def blur(monkeypatch: pytest.MonkeyPatch) -> None:
     """A feature network that costs nothing, and for which no weights are known."""
-    monkeypatch.setattr(crn, "load_trunk", lambda perceptual: Blur())
+    monkeypatch.setattr(perceptual, "load_trunk", lambda perceptual: Blur())
 
 
 def run_of(
@@ -52,7 +51,7 @@ def run_of(
     return Run(Accelerator(cpu=True, mixed_precision=precision), spec, photographs, batch_size, 0, start_from)
 
 
-def start(recipe: CRN = RECIPE, seed: int = 0, **changes: object) -> CRNTraining:
+def start(recipe: CRN = RECIPE, seed: int = 0, **changes: object) -> RegressionTraining:
     torch.manual_seed(seed)
     return recipe.start(replace(run_of(spec_of(4)), **changes))  # type: ignore[arg-type]
 
@@ -73,10 +72,18 @@ def test_check_12_constants_by_feature_network(blur: None):
     divisors = (1, 2.6, 4.8, 3.7, 5.6, 1.5 / 10)  # of section 3.3, one image at 512p and 1024p
     assert LOSS_WEIGHTS["vgg19-matconvnet"] == pytest.approx([1 / d for d in divisors])
     assert LOSS_WEIGHTS["vgg19-matconvnet"][5] == pytest.approx(6.6667, abs=5e-5)
-    known = Calibration(CRN(perceptual="squeezenet"), PerceptualLoss(load_trunk("squeezenet")), 10, 1)
+    known = start(CRN(widths=(6, 5, 4), perceptual="none")).calibration
+    assert known.current.tolist() == [1] and len(known.first) == 0
+    assert known_weights(None, 9) == (1.0,)
+    squeezenet = load_trunk("squeezenet")
+    known = Calibration(
+        PerceptualLoss(squeezenet), weights=known_weights(squeezenet, 1), first=64, photographs=10, shown=1
+    )
     assert known.current.tolist() == pytest.approx(LOSS_WEIGHTS["squeezenet"]) and len(known.first) == 0
     given = start(replace(RECIPE, loss_weights=(1, 0.5, 0.25))).calibration
     assert given.current.tolist() == [1, 0.5, 0.25] and len(given.first) == 0
+    nine = (1, 1.6, 2.3, 1.8, 2.8, 0.8 / 10)
+    assert LOSS_WEIGHTS_OF_MANY["vgg19-matconvnet"] == pytest.approx([1 / d for d in nine])
     assert "vgg19" not in LOSS_WEIGHTS  # torchvision's is another training run, with other magnitudes
     assert all(len(weights) == 6 and weights[0] == 1 for weights in LOSS_WEIGHTS.values())
 
@@ -187,8 +194,21 @@ def test_the_number_of_weights_must_be_the_number_of_terms(blur: None):
         start(replace(RECIPE, loss_weights=(1, 2)))
 
 
-def calibration(photographs: int = 10, shown: int = 1, **changes: object) -> Calibration:
-    return Calibration(replace(RECIPE, **changes), PerceptualLoss(Blur()), photographs, shown)  # type: ignore[arg-type]
+def calibration(
+    photographs: int = 10,
+    shown: int = 1,
+    calibrate_first: int = 64,
+    calibrate_epoch: int = 0,
+    loss_weights: tuple[float, ...] = (),
+) -> Calibration:
+    return Calibration(
+        PerceptualLoss(Blur()),
+        weights=loss_weights,
+        first=calibrate_first,
+        epoch=calibrate_epoch,
+        photographs=photographs,
+        shown=shown,
+    )
 
 
 def terms_at(seen: int) -> Tensor:
@@ -268,7 +288,7 @@ def test_check_15_every_parameter_gets_a_finite_gradient_and_the_features_none()
     network, trunk = cascade(), load_trunk("squeezenet")
     one = scene(0, size=(16, 32))
     assert one.condition.layout is not None and one.photo is not None
-    terms = PerceptualLoss(trunk)(network(one.condition.layout), one.photo)
+    terms = PerceptualLoss(trunk)(network(one.condition.layout)[:, 0], one.photo)
     (torch.tensor(LOSS_WEIGHTS["squeezenet"]) * terms).sum().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
@@ -281,7 +301,7 @@ def test_check_15_each_term_alone_reaches_every_parameter():
     assert one.condition.layout is not None and one.photo is not None
     for term in range(6):
         network = cascade()
-        loss(network(one.condition.layout), one.photo)[term].backward()
+        loss(network(one.condition.layout)[:, 0], one.photo)[term].backward()
         assert all(p.grad is not None and p.grad.abs().max() > 0 for p in network.parameters()), loss.names[term]
 
 
@@ -310,7 +330,7 @@ def test_all_terms_fall_with_real_features():
     assert all(after[name].item() < 0.9 * value for name, value in before.items())
 
 
-def losses_of(training: CRNTraining, steps: range) -> list[dict[str, float]]:
+def losses_of(training: RegressionTraining, steps: range) -> list[dict[str, float]]:
     return [{k: v.item() for k, v in training.step(scene(s), s).items()} for s in steps]
 
 
@@ -337,7 +357,7 @@ def test_a_training_goes_on_identically_from_its_state(blur: None):
 
 def test_a_file_of_the_same_name_with_other_weights_is_refused(monkeypatch: pytest.MonkeyPatch):
     trunk = load_trunk("squeezenet")
-    monkeypatch.setattr(crn, "load_trunk", lambda perceptual: trunk)
+    monkeypatch.setattr(perceptual, "load_trunk", lambda perceptual: trunk)
     recipe = CRN(widths=(6, 5, 4), perceptual="trunk.safetensors")
     state = start(recipe, photographs=4).state_dict()
     start(recipe, photographs=4).load_state_dict(state)
@@ -358,7 +378,7 @@ def test_what_is_published_paints_as_it_does_when_it_is_loaded(
     published.save_pretrained(tmp_path)
     loaded = CascadedRefinementNetwork.from_pretrained(tmp_path)
     assert torch.equal(published.sample(layout), loaded.sample(layout))
-    rounded = torch.equal(training.generator(layout).clamp(-1, 1), loaded.sample(layout))
+    rounded = torch.equal(training.generator(layout)[:, 0].clamp(-1, 1), loaded.sample(layout))
     assert rounded == (precision == "no")  # in training, convolutions are in the training's precision
 
 
@@ -376,7 +396,7 @@ def test_a_step_is_the_plain_formula(precision: Literal["no", "bf16"], blur: Non
         one = scene(number)
         assert one.condition.layout is not None and one.photo is not None
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            terms = loss(network(one.condition.layout).float(), one.photo)
+            terms = loss(network(one.condition.layout)[:, 0].float(), one.photo)
         total = (torch.tensor([1, 0.5, 0.25]) * terms).sum()
         adam.zero_grad()
         total.backward()
@@ -411,7 +431,7 @@ def test_check_19_gradients_of_a_batch_are_the_mean_of_those_of_its_scenes(blur:
     classes, photo = two.condition.layout.classes, two.photo
 
     def gradients(part: slice) -> list[Tensor]:
-        terms = loss(network(Layout(classes[part])), photo[part])
+        terms = loss(network(Layout(classes[part]))[:, 0], photo[part])
         return list(torch.autograd.grad(terms.sum(), list(network.parameters())))
 
     both, first, second = (gradients(s) for s in (slice(0, 2), slice(0, 1), slice(1, 2)))
@@ -424,7 +444,7 @@ def test_check_20_one_pixel_in_a_corner_changes_the_opposite_one():
     changed = layout.classes.clone()
     changed[0, -1, -1] = (changed[0, -1, -1] + 1) % 4
     with torch.no_grad():
-        difference = (network(layout) - network(Layout(changed)))[0].abs()
+        difference = (network(layout) - network(Layout(changed)))[0, 0].abs()
     assert difference[:, 0, 0].max() > 1e-5  # so that tiles would not fit together
     assert difference[:, -1, -1].max() > difference[:, 0, 0].max()
 

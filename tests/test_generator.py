@@ -47,7 +47,7 @@ class Noise(Generator):
     """Paints nothing but noise, brighter or darker: without a condition, or beside an image."""
 
     @dataclass(frozen=True)
-    class Options:
+    class Options(NoOptions):
         light: float = 0.0
 
     def __init__(self, *, spec: SceneSpec, gain: float = 0.1):
@@ -95,7 +95,7 @@ def test_what_is_written_is_json_weights_and_text_and_no_pickle(saved: Path):
     assert sorted(p.name for p in saved.iterdir()) == sorted([CONFIG, WEIGHTS, CARD])
     config = json.loads((saved / CONFIG).read_text())
     assert config["format"] == 1 and config["network"] == "CascadedRefinementNetwork"
-    assert config["arguments"] == json.loads(json.dumps({"spec": SPEC.to_json(), "widths": [6, 5, 4]}))
+    assert config["arguments"] == json.loads(json.dumps({"spec": SPEC.to_json(), "widths": [6, 5, 4], "candidates": 1}))
     raw = (saved / WEIGHTS).read_bytes()
     (length,) = struct.unpack("<Q", raw[:8])
     header = json.loads(raw[8 : 8 + length])
@@ -286,7 +286,7 @@ def test_other_sizes_are_padded_and_cropped_back(spec: SceneSpec, size: tuple[in
             if (row < size[0] and column < size[1]) or spec.void is None:
                 padded[:, row, column] = layout.classes[:, min(row, size[0] - 1), min(column, size[1] - 1)]
     with torch.no_grad():
-        expected = network(Layout(padded)).clamp(-1, 1)
+        expected = network(Layout(padded))[:, 0].clamp(-1, 1)
     assert torch.equal(photo, expected[..., : size[0], : size[1]])
 
 
@@ -421,7 +421,7 @@ def test_options_reach_the_painter_and_those_of_another_are_refused():
     assert torch.allclose(brighter, torch.full_like(brighter, 0.2), atol=1e-6)
     with pytest.raises(UserError, match="Noise takes Options, not NoOptions"):
         network.sample(options=NoOptions())
-    with pytest.raises(UserError, match="CascadedRefinementNetwork takes NoOptions, not Options"):
+    with pytest.raises(UserError, match="CascadedRefinementNetwork takes Choice, not Options"):
         cascade().sample(random_layout(16, 24), options=Noise.Options())
 
 

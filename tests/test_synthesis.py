@@ -159,7 +159,7 @@ def test_a_fresh_process_gives_the_same_bytes(
         "size": [16, 32],
         "format": "png",
         "precision": "fp32",
-        "options": {},
+        "options": {"candidates": 0, "mix": "", "feather": 2.0},
         "source": str(tmp_path / "net"),
     }
 
@@ -194,7 +194,7 @@ def test_native_sizes_are_padded_and_cropped(
     whole = np.full((-(-size[0] // 4) * 4, -(-size[1] // 4) * 4), 2, np.uint8)
     whole[: size[0], : size[1]] = layout
     with torch.inference_mode():
-        photo = painter(Layout(torch.from_numpy(whole)[None])).clamp(-1, 1)
+        photo = painter(Layout(torch.from_numpy(whole)[None]))[:, 0].clamp(-1, 1)
     np.testing.assert_array_equal(painted, to_pixels(photo[0]).numpy()[: size[0], : size[1]])
 
 
@@ -555,7 +555,7 @@ def test_two_at_once_are_refused(painter: CascadedRefinementNetwork, layouts: Pa
         ({"seed": -1}, "--seed -1: must be 0 or more"),
         ({"size": (0, 8)}, "--size 0 8: both must be at least 1"),
         ({"size": (1 << 20, 1 << 20)}, "--size 1048576 1048576: .*at most 134,217,728 pixels"),
-        ({"options": SPEC}, "takes NoOptions, not SceneSpec"),
+        ({"options": SPEC}, "takes Choice, not SceneSpec"),
     ],
 )
 def test_values_out_of_bounds(
