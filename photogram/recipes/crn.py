@@ -40,7 +40,7 @@ from photogram.nn.perceptual import (
 )
 from photogram.nn.trunks import weights_digest
 from photogram.recipe import Run
-from photogram.scene import Condition, Layout, Scene, SceneSpec, class_difference, one_hot
+from photogram.scene import Condition, Layout, Scene, SceneSpec, Size, class_difference, one_hot
 
 WIDTHS_BOUND = "must be one positive integer or more, one for each module"
 
@@ -50,14 +50,37 @@ def are_widths(widths: object) -> bool:
     return isinstance(widths, tuple) and bool(widths) and all(type(width) is int and width > 0 for width in widths)
 
 
-class RefinementModule(nn.Module):
-    """Refine features from the previous resolution, guided by the layout at this one."""
+def begin(network: nn.Module) -> None:
+    """The first weights of the authors' library: Xavier's, and biases of 0."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
-    def __init__(self, in_channels: int, num_classes: int, out_channels: int):
+
+def upsampled(x: Float[Tensor, "n c h w"], size: Size) -> Float[Tensor, "n c H W"]:
+    """Bilinear, corners aligned, as the authors' library does it."""
+    return x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+
+
+class RefinementModule(nn.Module):
+    """Refine features from the previous resolution, guided by the layout at this one.
+
+    Args:
+        in_channels: of the features; 0 where there are none.
+        num_classes: planes of the layout, or channels of what stands in its place.
+        out_channels: features of both convolutions.
+        dilation: of both; 1 in the cascade.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int, out_channels: int, dilation: int = 1):
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels + num_classes, out_channels, 3, padding=1, bias=False)
+        self.dilation = dilation
+        kept: dict[str, Any] = {"padding": dilation, "dilation": dilation, "bias": False}
+        self.conv1 = nn.Conv2d(in_channels + num_classes, out_channels, 3, **kept)
         self.norm1 = nn.GroupNorm(1, out_channels, eps=1e-12)  # one group: layer norm over C, H and W
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, **kept)
         self.norm2 = nn.GroupNorm(1, out_channels, eps=1e-12)
 
     def forward(
@@ -66,11 +89,12 @@ class RefinementModule(nn.Module):
         if x is None:  # the coarsest module has only the layout to go by
             x = self.conv1(layout)
         else:
-            x = F.interpolate(x, size=layout.shape[-2:], mode="bilinear", align_corners=True)
+            x = upsampled(x, (layout.shape[-2], layout.shape[-1]))
             # conv1 of the concatenation, features first, layout last. In two parts it needs no buffer for that, and no
             # copy of a slice of the buffer's gradient.
             from_features, from_layout = self.conv1.weight.split([x.shape[1], layout.shape[1]], dim=1)
-            x = F.conv2d(x, from_features, padding=1) + F.conv2d(layout, from_layout, padding=1)
+            d = self.dilation
+            x = F.conv2d(x, from_features, None, 1, d, d) + F.conv2d(layout, from_layout, None, 1, d, d)
         # The norm takes its statistics in float32 whatever it is given; its output is fresh, so ReLU may overwrite it.
         x = F.leaky_relu(self.norm1(x), 0.2, inplace=True)
         return F.leaky_relu(self.norm2(self.conv2(x)), 0.2, inplace=True)
@@ -172,11 +196,7 @@ class CascadedRefinementNetwork(Generator):
         channels = zip((0, *widths), widths, strict=False)
         self.cascade = nn.ModuleList(RefinementModule(c_in, spec.num_classes, c_out) for c_in, c_out in channels)
         self.to_rgb = nn.Conv2d(widths[-1], spec.photo_channels * candidates, 1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):  # the default of the authors' library
-                nn.init.xavier_uniform_(module.weight)
-        if self.to_rgb.bias is not None:
-            nn.init.zeros_(self.to_rgb.bias)
+        begin(self)
 
     @property
     def size_multiple(self) -> int:

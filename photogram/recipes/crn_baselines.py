@@ -1,0 +1,208 @@
+"""Two of the systems that Cascaded Refinement Networks were compared with, under the same loss.
+
+Q. Chen and V. Koltun, ICCV 2017, section 4 ("full-resolution network", "encoder-decoder"). The paper describes them in
+words; where it gives no figure, ours are a reconstruction, and the docstrings say which.
+
+The other three: `crn --perceptual none` (image-space loss), `pix2pix` (Isola et al.), `gan-segmentation`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from photogram.errors import UserError
+from photogram.generator import Generator, Network
+from photogram.recipe import Run
+from photogram.recipes.crn import (
+    RefinementModule,
+    Regression,
+    RegressionTraining,
+    are_widths,
+    begin,
+    check_layouts,
+    flag,
+    upsampled,
+)
+from photogram.scene import Condition, Layout, SceneSpec, class_difference, one_hot
+
+
+def _planes(layout: Layout, spec: SceneSpec, like: Tensor) -> Float[Tensor, "n c h w"]:
+    planes = one_hot(layout.classes, spec.num_classes).to(like.dtype)
+    return planes.contiguous(memory_format=torch.channels_last)
+
+
+class FullResolutionNetwork(Generator):
+    """Every layer at full resolution: dilated convolutions, to which the layout is given again at each stage.
+
+    After the multi-scale context aggregation of Yu and Koltun (2016). The paper says that the layout enters at six
+    resolutions; width and dilations are ours.
+
+    Args:
+        spec: what the scenes share.
+        width: features of every layer.
+        dilations: of each stage; stage j sees the layout area-averaged by 2^(stages - 1 - j).
+    """
+
+    def __init__(self, *, spec: SceneSpec, width: int, dilations: tuple[int, ...]):
+        super().__init__()
+        if type(width) is not int or width < 1 or not are_widths(dilations):
+            raise UserError(f"width {width}, dilations {dilations}: must be positive integers, one dilation or more")
+        self.spec, self.width, self.dilations = spec, width, dilations
+        inputs = (0, *(width,) * (len(dilations) - 1))
+        stages = zip(inputs, dilations, strict=True)
+        self.stages = nn.ModuleList(RefinementModule(c_in, spec.num_classes, width, d) for c_in, d in stages)
+        self.to_rgb = nn.Conv2d(width, spec.photo_channels, 1)
+        begin(self)
+
+    @property
+    def size_multiple(self) -> int:
+        return 2 ** (len(self.dilations) - 1)
+
+    def forward(self, layout: Layout) -> Float[Tensor, "n 1 c h w"]:
+        full = _planes(layout, self.spec, self.to_rgb.weight)
+        x = None
+        for number, stage in enumerate(self.stages, start=1):
+            coarse = F.avg_pool2d(full, 2 ** (len(self.stages) - number))
+            x = stage(x, upsampled(coarse, (full.shape[-2], full.shape[-1])))
+        return self.to_rgb(x)[:, None]
+
+    def paint(self, condition: Condition, noise: torch.Generator, options: object) -> Float[Tensor, "n c h w"]:
+        assert condition.layout is not None  # `sample` has checked it
+        return self(condition.layout)[:, 0]
+
+
+class EncoderDecoderNetwork(Generator):
+    """Down to a few pixels and up again; the layout enters at full resolution alone.
+
+    The paper calls it u-net style; the encoder's widths are ours, the decoder's are the cascade's.
+
+    Args:
+        spec: what the scenes share.
+        down: features of each level of the encoder, from fine to coarse; between two the size halves.
+        up: features of each level of the decoder, from the second coarsest to the finest.
+        skips: whether a level of the decoder also sees the encoder's of its size.
+    """
+
+    def __init__(self, *, spec: SceneSpec, down: tuple[int, ...], up: tuple[int, ...], skips: bool = True):
+        super().__init__()
+        if not are_widths(down) or not are_widths(up) or len(down) != len(up) + 1:
+            raise UserError(f"down {down}, up {up}: must be positive integers, one more down than up")
+        self.spec, self.down, self.up, self.skips = spec, down, up, skips
+        levels = zip((spec.num_classes, *down), down, strict=False)
+        self.encoder = nn.ModuleList(RefinementModule(0, c_in, c_out) for c_in, c_out in levels)
+        beside = down[-2::-1] if skips else (0,) * len(up)
+        above = zip((down[-1], *up), beside, up, strict=False)
+        modules = (
+            RefinementModule(c_in, c_skip, c_out) if skips else RefinementModule(0, c_in, c_out)
+            for c_in, c_skip, c_out in above
+        )
+        self.decoder = nn.ModuleList(modules)
+        self.to_rgb = nn.Conv2d(up[-1], spec.photo_channels, 1)
+        begin(self)
+
+    @property
+    def size_multiple(self) -> int:
+        return 2 ** len(self.up)
+
+    def forward(self, layout: Layout) -> Float[Tensor, "n 1 c h w"]:
+        x = _planes(layout, self.spec, self.to_rgb.weight)
+        seen = []
+        for level in self.encoder:
+            x = level(None, x if not seen else F.avg_pool2d(x, 2))
+            seen.append(x)
+        for level, skip in zip(self.decoder, seen[-2::-1], strict=True):
+            x = level(x, skip) if self.skips else level(None, upsampled(x, (skip.shape[-2], skip.shape[-1])))
+        return self.to_rgb(x)[:, None]
+
+    def paint(self, condition: Condition, noise: torch.Generator, options: object) -> Float[Tensor, "n c h w"]:
+        assert condition.layout is not None  # `sample` has checked it
+        return self(condition.layout)[:, 0]
+
+
+@dataclass(frozen=True)
+class FullResolution(Regression):
+    """The full-resolution baseline of Chen and Koltun 2017: dilated convolutions, nothing ever small."""
+
+    networks: ClassVar[tuple[type[Network], ...]] = (FullResolutionNetwork,)
+
+    width: int = 128
+    """Features of every layer."""
+    dilations: tuple[int, ...] = (32, 16, 8, 4, 2, 1)
+    """Of each stage. With six, the coarsest layout of a 256 x 512 picture is 8 x 16, as in the paper."""
+
+    def check(self) -> None:
+        super().check()
+        if self.width < 1 or not are_widths(self.dilations):
+            values = f"{flag('width', self.width)} {flag('dilations', self.dilations)}"
+            raise UserError(f"{values}: must be positive integers, one dilation or more")
+
+    def size_multiple(self) -> int:
+        """Heights and widths that the recipe can train at are multiples of this."""
+        self.check()
+        return 2 ** (len(self.dilations) - 1)
+
+    def start(self, run: Run) -> RegressionTraining:
+        self.check()
+        check_layouts(run, "full-resolution")
+        generator = FullResolutionNetwork(spec=run.spec, width=self.width, dilations=self.dilations)
+        _take(run, generator)
+        return RegressionTraining(self, run, generator)
+
+
+@dataclass(frozen=True)
+class EncoderDecoder(Regression):
+    """The encoder-decoder baseline of Chen and Koltun 2017: the layout at full resolution alone, down and up again."""
+
+    networks: ClassVar[tuple[type[Network], ...]] = (EncoderDecoderNetwork,)
+
+    down: tuple[int, ...] = (64, 128, 256, 512, 512, 512, 512)
+    """Features of each level of the encoder, from fine to coarse."""
+    up: tuple[int, ...] = (1024, 1024, 1024, 1024, 512, 512)
+    """Features of each level of the decoder, from coarse to fine: one fewer."""
+    no_skips: bool = False
+    """Without the connections from each level of the encoder to that of the decoder of its size."""
+
+    def check(self) -> None:
+        super().check()
+        if not are_widths(self.down) or not are_widths(self.up) or len(self.down) != len(self.up) + 1:
+            values = f"{flag('down', self.down)} {flag('up', self.up)}"
+            raise UserError(f"{values}: must be positive integers, one more down than up")
+
+    def size_multiple(self) -> int:
+        """Heights and widths that the recipe can train at are multiples of this."""
+        self.check()
+        return 2 ** len(self.up)
+
+    def start(self, run: Run) -> RegressionTraining:
+        self.check()
+        check_layouts(run, "encoder-decoder")
+        generator = EncoderDecoderNetwork(spec=run.spec, down=self.down, up=self.up, skips=not self.no_skips)
+        _take(run, generator)
+        return RegressionTraining(self, run, generator)
+
+
+def _take(run: Run, generator: Generator) -> None:
+    """Start from a published network of the same form, where that is asked for.
+
+    Raises:
+        UserError: where it is of another form.
+    """
+    if run.start_from is None:
+        return
+    source = type(generator).from_pretrained(run.start_from)
+    ours, theirs = (
+        {name: (tensor.shape, tensor.dtype) for name, tensor in network.state_dict().items()}
+        for network in (generator, source)
+    )
+    differs = class_difference(source.spec, generator.spec)
+    if differs is None and ours != theirs:
+        differs = "has other widths"
+    if differs is not None:
+        raise UserError(f"--from {run.start_from}: {differs}; start without --from, or give it the same form")
+    generator.load_state_dict(source.state_dict())
