@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from photogram.locking import held
 from photogram.outputs import difference, read_record, write_record, writing
 
 SETTINGS, LOCK = "run.json", ".lock"
+FOUND = "found"
+"""What `run.json` keeps beside the settings: values that the training has found, such as calibrated loss weights."""
 
 
 @contextmanager
@@ -41,7 +43,15 @@ def read_settings(out: Path) -> dict[str, object] | None:
     Raises:
         UserError: where `run.json` is damaged.
     """
-    return read_record(out / SETTINGS, "train into another folder")
+    record = read_record(out / SETTINGS, "train into another folder")
+    return None if record is None else {name: value for name, value in record.items() if name != FOUND}
+
+
+def write_found(out: Path, found: Mapping[str, str]) -> None:
+    """Note in `run.json` what the training has found."""
+    record = read_record(out / SETTINGS, "train into another folder")
+    if record is not None and record.get(FOUND) != found:
+        write_record(out / SETTINGS, {**record, FOUND: dict(found)})
 
 
 def agree(out: Path, settings: dict[str, object], main: bool) -> None:

@@ -2,7 +2,7 @@
 
 Order, flips and noise are functions of (seed, rank, step), so the only state is what the recipe keeps. A run folder has
 
-- `run.json`: what was asked for; the same command continues, another is refused;
+- `run.json`: what was asked for; the same command continues, another is refused; and what was found on the way;
 - `state/`: to go on from;
 - `config.json`, `model.safetensors`, `README.md`: the published network (a folder each where there are several);
 - `evaluation.jsonl`, `best/`: what a judge said of the network and which it liked best, where there was one;
@@ -39,7 +39,7 @@ from photogram.precision import Precision, check_precision, resolved
 from photogram.progress import progress
 from photogram.recipe import Recipe, Run, Scenes, Training
 from photogram.report import model_card, write_report
-from photogram.runfolder import agree, only_one, read_settings, settle
+from photogram.runfolder import agree, only_one, read_settings, settle, write_found
 from photogram.runlog import RunLog
 from photogram.scene import Scene
 from photogram.sheets import scene_sheet
@@ -339,6 +339,7 @@ class _Loop:
 
     def _publish(self, sheet: bool) -> None:
         facts = self._facts()
+        write_found(self.out, self.training.facts())
         networks = self.training.published()
         sheets = {}
         for name, network in networks.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from test_crn import Blur, cascade, random_layout, randomise_norms, spec_of
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from photogram.data.toy import Toy
 from photogram.errors import UserError
 from photogram.nn import perceptual
 from photogram.nn.perceptual import (
@@ -30,6 +32,7 @@ from photogram.nn.trunks import load_trunk
 from photogram.recipe import Run
 from photogram.recipes.crn import CRN, CascadedRefinementNetwork, RegressionTraining, hand_over
 from photogram.scene import Condition, Layout, Scene, SceneSpec
+from photogram.training import Plan, train
 
 RECIPE = CRN(widths=(6, 5, 4), perceptual="blur")
 
@@ -536,3 +539,17 @@ def test_no_warning_is_left_in_a_step(blur: None):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         start().step(scene(0, n=2), 0)
+
+
+def test_the_calibrated_weights_are_kept_in_the_runs_configuration(tmp_path: Path):
+    """And the run goes on with them in it."""
+    recipe = CRN(widths=(4, 4), perceptual="squeezenet", calibrate_epoch=1)
+    data = Toy("train", size=(16, 24), count=4)
+    for steps in (5, 6):
+        train(recipe, data, tmp_path / "run", Plan(steps=steps, precision="fp32", workers=0, quiet=True))
+        record = json.loads((tmp_path / "run" / "run.json").read_text())
+        found = record["found"]["loss weights in use (lambda)"]
+        assert found.startswith("image 1, conv1 ") and "conv1 2.56" not in found  # rescaled after the first epoch
+        assert found in (tmp_path / "run" / "report.html").read_text()
+        assert found in (tmp_path / "run" / "README.md").read_text()
+        assert record["calibrate_epoch"] == 1

@@ -140,11 +140,11 @@ def test_another_setting_is_refused_with_both_values(out, name, difference):
 
 
 def test_every_setting_is_compared(out):
-    """The list above is whole: what `run.json` holds, save the fields that only serve the tests."""
+    """The list above is whole: what `run.json` holds, save what was found and the fields that only serve the tests."""
     go(out, 1)
     settings = json.loads((out / "run.json").read_text())
     for_tests = {"multiple", "nan_at", "infinite_at", "slow", "stop_at", "big"}
-    assert set(settings) == {*DIFFERENCES, "processes"} | for_tests
+    assert set(settings) == {*DIFFERENCES, "processes", "found"} | for_tests
 
 
 def test_another_number_of_processes_is_refused(out):
