@@ -1,0 +1,1 @@
+"""Networks that others have published, read from their own files."""
