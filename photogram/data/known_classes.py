@@ -319,12 +319,12 @@ COCO_THINGS = 91
 def coco_stuff() -> tuple[SceneClass, ...]:
     """The 182 classes of COCO-Stuff by label, and `unlabelled`, 182 (255 in the files)."""
     return (
-        *(SceneClass(name, _spread(i)) for i, name in enumerate(COCO_STUFF)),
+        *(SceneClass(name, spread_color(i)) for i, name in enumerate(COCO_STUFF)),
         SceneClass("unlabelled", (0, 0, 0), void=True),
     )
 
 
-def _spread(index: int) -> Color:
+def spread_color(index: int) -> Color:
     """A colour for class `index`, unlike those of its neighbours in the list, never black."""
     hue = index * 0.6180339887 % 1
     saturation, value = ((1.0, 1.0), (0.55, 1.0), (1.0, 0.7), (0.5, 0.75), (0.85, 0.45))[index % 5]

@@ -159,8 +159,40 @@ def carry_out(plan: Plan, out: Path, quiet: bool = False, report: PaletteReport 
         raise UserError(f"{plan.source}: no layouts found; nothing to prepare")
     _check_twins(plan)
     check_apart(plan.source, out, {p.parent for i in plan.items for p in (i.layout, i.photo, i.instances) if p})
+
+    def done(item: SourceScene) -> bool:
+        return all(is_done(s, t) for s, t in _files(item, out))
+
+    return carry_out_with(plan, out, lambda item: _write(plan, item, out), done, quiet, report=report)
+
+
+def carry_out_with(
+    plan: Plan,
+    out: Path,
+    write: Callable[[SourceScene], list[str]],
+    done: Callable[[SourceScene], bool],
+    quiet: bool = False,
+    at_once: bool = True,
+    report: PaletteReport | None = None,
+) -> Prepared:
+    """`carry_out` for scenes whose files are no plain copies.
+
+    Args:
+        plan: its scenes name the files that are written; they need not be there.
+        out: the data folder to write, known to be apart from the source.
+        write: writes the files of a scene, the layout last; returns warnings.
+        done: whether an earlier run wrote them all.
+        quiet: show no progress.
+        at_once: in threads, or one scene after another.
+        report: what is known of the colours of a palette.
+
+    Raises:
+        UserError: where two scenes have one name, `out` holds something else or was prepared otherwise, or it cannot
+            be written.
+    """
+    _check_twins(plan)
     _check_record(plan, out)
-    todo = [item for item in plan.items if not all(_is_done(s, t) for s, t in _files(item, out))]
+    todo = [item for item in plan.items if not done(item)]
     try:
         _make_folders(plan, out)
     except OSError as e:
@@ -168,15 +200,28 @@ def carry_out(plan: Plan, out: Path, quiet: bool = False, report: PaletteReport 
 
     def work(item: SourceScene) -> list[str]:
         try:
-            return _write(plan, item, out)
+            return write(item)
         except OSError as e:
             raise UserError(f"{out / item.split}: cannot be written ({e.strerror or e})") from None
 
-    found = in_parallel(work, todo, lambda i: i.stem, f"preparing {plan.preparer}", len(plan.items) - len(todo), quiet)
+    title, skipped = f"preparing {plan.preparer}", len(plan.items) - len(todo)
+    if at_once:
+        found = in_parallel(work, todo, lambda i: i.stem, title, skipped, quiet)
+    else:
+        found = []
+        with progress(title, len(plan.items), skipped, quiet) as advance:
+            for item in todo:
+                found.append(work(item))
+                advance(item.stem)
     if not (out / "classes.json").exists():
         write_classes(plan.classes, out / "classes.json")
     warnings = (*plan.warnings, *_summed([w for part in found for w in part]), *_foreign(plan, out))
-    return Prepared(out, _count(plan.items), plan.classes, len(todo), len(plan.items) - len(todo), warnings, report)
+    return Prepared(out, _count(plan.items), plan.classes, len(todo), skipped, warnings, report)
+
+
+def targets(item: SourceScene, out: Path) -> dict[str, Path]:
+    """Where the parts of a scene are written: `layouts`, and `photos` and `instances` where it has them."""
+    return {target.parent.name: target for _, target in _files(item, out)}
 
 
 def check_apart(source: Path, out: Path, folders: set[Path]) -> None:
@@ -261,7 +306,7 @@ def _files(item: SourceScene, out: Path) -> list[tuple[Path, Path]]:
     return pairs
 
 
-def _is_done(source: Path, target: Path) -> bool:
+def is_done(source: Path, target: Path) -> bool:
     try:
         return target.stat().st_mtime >= source.stat().st_mtime
     except FileNotFoundError:
@@ -306,7 +351,7 @@ def _write(plan: Plan, item: SourceScene, out: Path) -> list[str]:
         size = image_size(item.photo)
         if size != layout.shape:
             raise UserError(f"{item.photo}: is {shape(size)}, but its layout {item.layout} is {shape(layout)}")
-        if not _is_done(item.photo, targets[item.photo]):
+        if not is_done(item.photo, targets[item.photo]):
             with item.photo.open("rb") as photo, replacing(targets[item.photo]) as file:
                 shutil.copyfileobj(photo, file, 1 << 20)
     if item.instances:
