@@ -19,14 +19,15 @@ photogram: photographic images made without a camera
   photogram train RECIPE --data DATA --out RUN    train; the same command again goes on
   photogram synthesize RUN LAYOUTS --out DIR  paint layouts with what a run has learned
   photogram evaluate RUN --protocol P --data DATA    how good are its paintings; also folders of images, side by side
+  photogram import crn CHECKPOINT --out DIR   the authors' released networks, from their own files
 
 Each verb has --help. Forms: {forms}. Recipes: {recipes}.
 Exit status: 0 all well, 1 a mistake that the message names, 2 unknown words or flags, 130 interrupted.
 """
 # Spelt out, so that help need not import them; tests compare them with what there is.
-VERBS = ("quickstart", "prepare", "check", "train", "synthesize", "evaluate")
-FORMS = ("cityscapes", "camvid", "coco-stuff", "palette", "toy")
-RECIPES = ("crn", "segmenter")
+VERBS = ("quickstart", "prepare", "check", "train", "synthesize", "evaluate", "import")
+FORMS = ("cityscapes", "camvid", "coco-stuff", "nyu", "palette", "toy", "vivid", "coarsen")
+RECIPES = ("crn", "full-resolution", "encoder-decoder", "pix2pix", "gan-segmentation", "segmenter")
 
 
 def main(arguments: Sequence[str]) -> int:

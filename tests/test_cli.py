@@ -10,7 +10,7 @@ import pytest
 
 from photogram import cli, commands
 from photogram.cli import main
-from photogram.recipes import members
+from photogram.recipes import members, word
 
 TINY = ["--widths", "8", "8", "8", "--perceptual", "squeezenet", "--size", "32", "48", "--workers", "0"]
 
@@ -39,12 +39,12 @@ def run(toy: Path) -> Path:
 def test_help_lists_every_verb_form_and_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    for word in (*cli.VERBS, *cli.FORMS, *cli.RECIPES):
-        assert word in text
+    for name in (*cli.VERBS, *cli.FORMS, *cli.RECIPES):
+        assert name in text
 
 
 def test_the_recipes_in_the_help_are_those_of_the_union() -> None:
-    assert list(cli.RECIPES) == [recipe.__name__.lower() for recipe in members()]
+    assert list(cli.RECIPES) == [word(recipe) for recipe in members()]
     assert list(cli.VERBS) == list(commands.VERBS)
 
 

@@ -40,7 +40,7 @@ def small(recipe: Regression, seed: int = 0) -> Generator:
     network: Any = (
         FullResolutionNetwork(spec=spec_of(4), width=recipe.width, dilations=recipe.dilations)
         if isinstance(recipe, FullResolution)
-        else EncoderDecoderNetwork(spec=spec_of(4), down=recipe.down, up=recipe.up, skips=not recipe.no_skips)  # type: ignore[attr-defined]
+        else EncoderDecoderNetwork(spec=spec_of(4), down=recipe.down, up=recipe.up, no_skips=recipe.no_skips)  # type: ignore[attr-defined]
     )
     randomise_norms(network)
     return network
@@ -50,7 +50,7 @@ PAPERS = [  # of section 6: parameters, GMAC
     (lambda: FullResolutionNetwork(spec=PAPER, width=128, dilations=(32, 16, 8, 4, 2, 1)), 1_763_715, 230.8),
     (lambda: EncoderDecoderNetwork(spec=PAPER, down=EncoderDecoder.down, up=EncoderDecoder.up), 118_856_195, 1176.6),
     (
-        lambda: EncoderDecoderNetwork(spec=PAPER, down=EncoderDecoder.down, up=EncoderDecoder.up, skips=False),
+        lambda: EncoderDecoderNetwork(spec=PAPER, down=EncoderDecoder.down, up=EncoderDecoder.up, no_skips=True),
         101_456_387,
         1086.6,
     ),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from photogram.errors import UserError
 from photogram.generator import CONFIG, Network, read_config
 from photogram.recipes.crn import CRN
+from photogram.recipes.crn_baselines import EncoderDecoder, FullResolution
+from photogram.recipes.gan_segmentation import GANSegmentation
+from photogram.recipes.pix2pix import Pix2Pix
 from photogram.recipes.segmenter import Segmenter
 
-Recipe = CRN | Segmenter
+Recipe = CRN | FullResolution | EncoderDecoder | Pix2Pix | GANSegmentation | Segmenter
 """The union of all recipes; the command line and the conformance tests iterate over its members."""
 
 
@@ -19,15 +23,29 @@ def members(union: Any = Recipe) -> tuple[type[Any], ...]:
     return getattr(union, "__args__", (union,))
 
 
+def word(recipe: type[Any]) -> str:
+    """What a recipe is called on the command line: `FullResolution` is full-resolution."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", recipe.__name__).lower()
+
+
 def load(folder: str | Path) -> Any:
     """Open a published network: the folder of a run, or of a network that was saved by `save_pretrained`.
 
     Raises:
         UserError: where there is none, it is damaged, or no recipe of this version publishes it.
     """
+    return kind(folder).from_pretrained(folder)
+
+
+def kind(folder: str | Path) -> type[Network]:
+    """Of which class the network is that a folder holds.
+
+    Raises:
+        UserError: as `load` does.
+    """
     folder = Path(folder)
     known: dict[str, type[Network]] = {n.__name__: n for recipe in members() for n in recipe.networks}
     name = str(read_config(folder)["network"])
     if name not in known:
         raise UserError(f"{folder / CONFIG}: holds a {name}; this version knows {', '.join(sorted(known))}")
-    return known[name].from_pretrained(folder)
+    return known[name]

@@ -86,20 +86,20 @@ class EncoderDecoderNetwork(Generator):
         spec: what the scenes share.
         down: features of each level of the encoder, from fine to coarse; between two the size halves.
         up: features of each level of the decoder, from the second coarsest to the finest.
-        skips: whether a level of the decoder also sees the encoder's of its size.
+        no_skips: leaves out what a level of the decoder also sees, the encoder's of its size.
     """
 
-    def __init__(self, *, spec: SceneSpec, down: tuple[int, ...], up: tuple[int, ...], skips: bool = True):
+    def __init__(self, *, spec: SceneSpec, down: tuple[int, ...], up: tuple[int, ...], no_skips: bool = False):
         super().__init__()
         if not are_widths(down) or not are_widths(up) or len(down) != len(up) + 1:
             raise UserError(f"down {down}, up {up}: must be positive integers, one more down than up")
-        self.spec, self.down, self.up, self.skips = spec, down, up, skips
+        self.spec, self.down, self.up, self.no_skips = spec, down, up, no_skips
         levels = zip((spec.num_classes, *down), down, strict=False)
         self.encoder = nn.ModuleList(RefinementModule(0, c_in, c_out) for c_in, c_out in levels)
-        beside = down[-2::-1] if skips else (0,) * len(up)
+        beside = (0,) * len(up) if no_skips else down[-2::-1]
         above = zip((down[-1], *up), beside, up, strict=False)
         modules = (
-            RefinementModule(c_in, c_skip, c_out) if skips else RefinementModule(0, c_in, c_out)
+            RefinementModule(0, c_in, c_out) if no_skips else RefinementModule(c_in, c_skip, c_out)
             for c_in, c_skip, c_out in above
         )
         self.decoder = nn.ModuleList(modules)
@@ -117,7 +117,7 @@ class EncoderDecoderNetwork(Generator):
             x = level(None, x if not seen else F.avg_pool2d(x, 2))
             seen.append(x)
         for level, skip in zip(self.decoder, seen[-2::-1], strict=True):
-            x = level(x, skip) if self.skips else level(None, upsampled(x, (skip.shape[-2], skip.shape[-1])))
+            x = level(None, upsampled(x, (skip.shape[-2], skip.shape[-1]))) if self.no_skips else level(x, skip)
         return self.to_rgb(x)[:, None]
 
     def paint(self, condition: Condition, noise: torch.Generator, options: object) -> Float[Tensor, "n c h w"]:
@@ -182,7 +182,7 @@ class EncoderDecoder(Regression):
     def start(self, run: Run) -> RegressionTraining:
         self.check()
         check_layouts(run, "encoder-decoder")
-        generator = EncoderDecoderNetwork(spec=run.spec, down=self.down, up=self.up, skips=not self.no_skips)
+        generator = EncoderDecoderNetwork(spec=run.spec, down=self.down, up=self.up, no_skips=self.no_skips)
         _take(run, generator)
         return RegressionTraining(self, run, generator)
 

@@ -1,0 +1,74 @@
+"""Normalisation over batches, whose statistics the caller chooses in so many words.
+
+A batch norm that looks at `train()` and `eval()` changes what it computes behind the caller's back, and at a batch of
+one the two differ most. Here `forward` is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Norm = Literal["batch", "instance"]
+"""Batch norm with a scale and a shift a channel (Ioffe and Szegedy 2015); instance norm with neither (Ulyanov et al.
+2016)."""
+Statistics = Literal["batch", "image", "running"]
+"""Means and variances of the whole batch, of each image by itself, or the running averages of training."""
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation. With a batch of one, `batch` and `image` are the same.
+
+    Args:
+        channels: of what is normalised.
+        running: whether `batch` keeps running averages, for `running` later.
+    """
+
+    running_mean: Tensor | None
+    running_var: Tensor | None
+
+    def __init__(self, channels: int, running: bool = True):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels) if running else None)
+        self.register_buffer("running_var", torch.ones(channels) if running else None)
+
+    def forward(self, x: Float[Tensor, "n c h w"], statistics: Statistics = "batch") -> Float[Tensor, "n c h w"]:
+        if statistics == "image":
+            return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=1e-5)
+        averaged = statistics == "batch"  # and the running averages take a tenth of the new
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, averaged, 0.1, 1e-5)
+
+
+class InstanceNorm(nn.Module):
+    """Each channel of each image to mean 0 and variance 1, whatever statistics are asked for."""
+
+    def forward(self, x: Float[Tensor, "n c h w"], statistics: Statistics = "batch") -> Float[Tensor, "n c h w"]:
+        return F.instance_norm(x, eps=1e-5)
+
+
+def norm_layer(kind: Norm, channels: int, running: bool = True) -> BatchNorm | InstanceNorm:
+    """The norm of that kind, for so many channels."""
+    return BatchNorm(channels, running) if kind == "batch" else InstanceNorm()
+
+
+@torch.no_grad()
+def share_statistics(network: nn.Module, mean: Callable[[Tensor], Tensor]) -> None:
+    """Give all processes the same running averages: their mean. To be called after a step's last backward pass.
+
+    Args:
+        network: whose buffers are all running averages.
+        mean: of a tensor over all processes.
+    """
+    buffers = list(network.buffers())
+    if not buffers:
+        return
+    together = mean(torch.cat([buffer.flatten() for buffer in buffers]))
+    for buffer, part in zip(buffers, together.split([b.numel() for b in buffers]), strict=True):
+        buffer.copy_(part.view_as(buffer))

@@ -1,0 +1,59 @@
+"""What training steps call: freezing, first weights, and learning rates as functions of photographs seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from photogram.nn.norms import BatchNorm
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Compute no gradients for a network's parameters from what passes through it here.
+
+    Gradients still pass through it, to what it was shown. Parameters that were frozen before stay so.
+    """
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
+
+
+@torch.no_grad()
+def init_normal(network: nn.Module, std: float = 0.02) -> None:
+    """First weights as in DCGAN (Radford et al. 2016): N(0, std), scales of norms N(1, std), biases and shifts 0."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | BatchNorm):
+            module.weight.normal_(float(isinstance(module, BatchNorm)), std)
+            if module.bias is not None:
+                module.bias.zero_()
+
+
+def linear_decay(seen: int, photographs: int, constant: int, falling: int) -> float:
+    """The share of the learning rate in the epoch that follows `seen` photographs: 1, then falling along a line.
+
+    In epoch e, counted from 1, it is 1 - max(0, e - constant) / (falling + 1); it keeps its last value,
+    1 / (falling + 1), in any epoch after those, so that a training may be extended.
+
+    Args:
+        seen: photographs shown so far, over all processes.
+        photographs: that make an epoch.
+        constant: epochs at the full rate.
+        falling: epochs over which it falls; 0 never lets it fall.
+    """
+    epoch = seen // photographs + 1
+    return 1 - min(max(0, epoch - constant), falling) / (falling + 1)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give all parameters of an optimizer this learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate

@@ -1,0 +1,322 @@
+"""GAN with semantic segmentation: a critic of photographs, and a reader who checks that the layout was obeyed.
+
+A baseline of Q. Chen and V. Koltun, "Photographic Image Synthesis with Cascaded Refinement Networks", ICCV 2017: a GAN
+in the manner of DCGAN (A. Radford, L. Metz and S. Chintala, ICLR 2016) that is given the layout, and a frozen
+segmentation network that should read the layout back from the painting. The paper gives no numbers of its networks, so
+the architecture and the weight of 1 are the specification's reconstruction, not the paper's:
+
+- Generator: 4x4 convolutions of stride 2 down to 4 x 8 and transposed ones back, batch norm after all but the last,
+  leaky ReLU down, ReLU up, tanh. No skips, no noise.
+- Discriminator: sees the picture alone; 4x4 convolutions of stride 2 down to 4 x 8, batch norm after all but the first,
+  then one linear logit. That the layout is obeyed is the segmenter's concern.
+- The segmenter is a published one of this project; its own quality bounds what it can teach, so say its mean IoU beside
+  any result. Measure with another one: this one has been learned by heart.
+
+Training normalises by the batch (at the usual batch of one: over space only). Synthesis normalises each painting by
+its own statistics, which is the same at a batch of one; `GANSegmentationOptions` takes the running averages instead.
+Neither looks at `train()` or `eval()`, nothing is drawn, and every seed gives the same photograph.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+
+from photogram.errors import UserError
+from photogram.generator import Generator, Network, NoOptions
+from photogram.losses import discriminator_loss, generator_loss
+from photogram.nn.norms import BatchNorm, Statistics, share_statistics
+from photogram.nn.trunks import weights_digest
+from photogram.optim import frozen, init_normal
+from photogram.recipe import Run
+from photogram.recipes.segmenter import STRIDE, SegmentationNetwork
+from photogram.scene import Condition, Layout, Scene, SceneSpec, Size, class_difference, one_hot
+
+WIDTHS_BOUND = "must be 1 to 16 positive integers, one for each halving"
+
+
+@dataclass(frozen=True)
+class GANSegmentationOptions(NoOptions):
+    """What can be chosen when the encoder-decoder of a GAN paints."""
+
+    norm_stats: Literal["batch", "running"] = "batch"
+    """Batch norm by the statistics of each painting, as a batch of one, or by the running averages of training."""
+
+    def check(self, network: Generator) -> None:
+        if self.norm_stats not in ("batch", "running"):
+            raise _unfit("norm_stats", self.norm_stats, "must be batch or running")
+
+
+class BottleneckGenerator(Generator):
+    """Paint a layout: halve it down to a few pixels and double it back, with nothing beside that way.
+
+    Args:
+        spec: what the scenes share; its classes, the void class included, are the input channels.
+        widths: features of each step down; those of the steps up are the same in reverse.
+    """
+
+    Options: ClassVar[type[NoOptions]] = GANSegmentationOptions
+
+    def __init__(self, *, spec: SceneSpec, widths: tuple[int, ...]):
+        super().__init__()
+        _check_widths("widths", widths)
+        self.spec, self.widths = spec, widths
+        down = list(zip((spec.num_classes, *widths), widths, strict=False))
+        up = [(b, a) for a, b in reversed(down[1:])]
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1, bias=False) for a, b in down)
+        self.down_norms = nn.ModuleList(BatchNorm(b) for _, b in down)
+        self.up = nn.ModuleList(nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False) for a, b in up)
+        self.up_norms = nn.ModuleList(BatchNorm(b) for _, b in up)
+        self.to_photo = nn.ConvTranspose2d(widths[0], spec.photo_channels, 4, 2, 1)
+        init_normal(self)
+
+    @property
+    def size_multiple(self) -> int:
+        return 2 ** len(self.widths)
+
+    def forward(self, layout: Layout) -> Float[Tensor, "n c h w"]:
+        """As in training: by the statistics of the batch."""
+        return self.run(layout, "batch")
+
+    def run(self, layout: Layout, statistics: Statistics) -> Float[Tensor, "n c h w"]:
+        """The pass, by the statistics that the caller chooses."""
+        x = one_hot(layout.classes, self.spec.num_classes).contiguous(memory_format=torch.channels_last)
+        for conv, norm in zip(self.down, self.down_norms, strict=True):
+            x = F.leaky_relu(norm(conv(x), statistics), 0.2)
+        for conv, norm in zip(self.up, self.up_norms, strict=True):
+            x = F.relu(norm(conv(x), statistics))
+        return torch.tanh(self.to_photo(x))
+
+    def paint(self, condition: Condition, noise: torch.Generator, options: object) -> Float[Tensor, "n c h w"]:
+        assert condition.layout is not None and isinstance(options, GANSegmentationOptions)  # `sample` checked both
+        statistics = "image" if options.norm_stats == "batch" else "running"  # photographs of a batch do not mix
+        return self.run(condition.layout, statistics)
+
+
+class PictureDiscriminator(nn.Module):
+    """One logit for a whole picture of one size: photographed or painted?
+
+    Its norms always take the statistics of the batch that is shown.
+
+    Args:
+        channels: of the pictures.
+        size: their height and width.
+        widths: features of each step down.
+    """
+
+    def __init__(self, channels: int, size: Size, widths: tuple[int, ...]):
+        super().__init__()
+        pairs = zip((channels, *widths), widths, strict=False)
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1, bias=n == 0) for n, (a, b) in enumerate(pairs))
+        self.norms = nn.ModuleList(BatchNorm(width, running=False) for width in widths[1:])
+        height, width = (n // 2 ** len(widths) for n in size)
+        self.to_logit = nn.Linear(widths[-1] * height * width, 1)
+
+    def forward(self, picture: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1"]:
+        first, *others = self.convs
+        x = F.leaky_relu(first(picture.contiguous(memory_format=torch.channels_last)), 0.2)
+        for conv, norm in zip(others, self.norms, strict=True):
+            x = F.leaky_relu(norm(conv(x)), 0.2)
+        return self.to_logit(x.flatten(1))
+
+
+def _check_widths(name: str, widths: object) -> None:
+    fit = isinstance(widths, tuple) and all(type(width) is int and width > 0 for width in widths)
+    if not (fit and isinstance(widths, tuple) and 1 <= len(widths) <= 16):
+        raise _unfit(name, widths, WIDTHS_BOUND)
+
+
+def _unfit(name: str, value: object, bound: str) -> UserError:
+    values = value if isinstance(value, tuple) else (value,)
+    return UserError(f"{' '.join(['--' + name.replace('_', '-'), *map(str, values)])}: {bound}")
+
+
+@dataclass(frozen=True)
+class GANSegmentation:
+    """GAN with semantic segmentation (a baseline of Chen and Koltun 2017): an image GAN and a frozen segmenter."""
+
+    networks: ClassVar[tuple[type[Network], ...]] = (BottleneckGenerator,)
+
+    segmenter: str = ""
+    """The published segmenter that reads paintings, a folder such as runs/segmenter; it must read the data's classes.
+    Needed: `photogram train segmenter` makes one."""
+    segmentation: float = 1.0
+    """Weight of the cross-entropy between what the segmenter reads and the layout, beta; void does not count."""
+    widths: tuple[int, ...] = (64, 128, 256, 512, 512, 512)
+    """Features of the generator's steps down, each halving the size; those up are the reverse. Their number N and the
+    size give the innermost size, size / 2^N, which should be 3 to 8 a side: 4 x 8 of 256 x 512, 3 x 4 of 192 x 256."""
+    discriminator_widths: tuple[int, ...] = (64, 128, 256, 512, 512, 512)
+    """The same of the discriminator."""
+    learning_rate: float = 2e-4
+    """Adam's step size, for both."""
+    beta1: float = 0.5
+    """Adam's decay of the first moment; that of the second is 0.999."""
+
+    def check(self) -> None:
+        """Refuse values that no training can have.
+
+        Raises:
+            UserError: naming the flag, its value and the bound.
+        """
+        _check_widths("widths", self.widths)
+        _check_widths("discriminator_widths", self.discriminator_widths)
+        if not 0 <= self.segmentation < math.inf:
+            raise _unfit("segmentation", self.segmentation, "must be 0 or more, and finite")
+        if not 0 < self.learning_rate < math.inf:
+            raise _unfit("learning_rate", self.learning_rate, "must be above 0 and finite")
+        if not 0 <= self.beta1 < 1:
+            raise _unfit("beta1", self.beta1, "must be 0 or more, and below 1")
+
+    def size_multiple(self) -> int:
+        """Heights and widths that the recipe can train at are multiples of this: of both networks and the segmenter."""
+        self.check()
+        return max(2 ** len(self.widths), 2 ** len(self.discriminator_widths), STRIDE)
+
+    def start(self, run: Run) -> GANSegmentationTraining:
+        self.check()
+        return GANSegmentationTraining(self, run)
+
+
+class GANSegmentationTraining:
+    """The game under way: two networks that learn, one that reads."""
+
+    def __init__(self, recipe: GANSegmentation, run: Run):
+        if not run.spec.num_classes or run.spec.image_channels:
+            raise UserError("gan-segmentation paints from layouts alone; this data has none, or images as conditions")
+        _check_innermost(recipe, run)
+        self.recipe, self.run = recipe, run
+        generator = BottleneckGenerator(spec=run.spec, widths=recipe.widths)
+        if run.start_from is not None:
+            hand_over(run, generator)
+        discriminator = PictureDiscriminator(run.spec.photo_channels, run.spec.size, recipe.discriminator_widths)
+        init_normal(discriminator)
+        self.published_generator, self.judging = generator, discriminator
+        # `prepare` replaces the forward of what it is given; the generator keeps its own, so that what is published
+        # paints as it does when it is loaded.
+        self.generator, self.generator_adam = self._prepared(generator)
+        self.discriminator, self.discriminator_adam = self._prepared(discriminator)
+        self.segmenter = load_segmenter(recipe.segmenter, run.spec).to(run.accelerator.device)
+
+    def _prepared(self, network: nn.Module) -> tuple[Any, Any]:
+        betas = (self.recipe.beta1, 0.999)
+        adam = torch.optim.Adam(network.parameters(), lr=self.recipe.learning_rate, betas=betas, fused=True)
+        return self.run.accelerator.prepare(nn.Sequential(network), adam)
+
+    def step(self, scene: Scene, seen: int) -> dict[str, Tensor]:
+        assert scene.condition.layout is not None and scene.photo is not None
+        accelerator, classes = self.run.accelerator, scene.condition.layout.classes
+        with accelerator.autocast():
+            fake = self.generator(scene.condition.layout)
+
+        # Discriminator: tell the photograph from the painting.
+        with accelerator.autocast():
+            on_real, on_fake = self.discriminator(scene.photo), self.discriminator(fake.detach())
+        d_loss = discriminator_loss("vanilla", on_real, on_fake)
+        self.discriminator_adam.zero_grad()
+        accelerator.backward(d_loss)
+        self.discriminator_adam.step()
+
+        # Generator: be taken for a photograph, and be read as the layout that was asked for.
+        with frozen(self.discriminator), accelerator.autocast():
+            adversarial = generator_loss("vanilla", self.discriminator(fake))
+            logits = self.segmenter(fake)
+        misread = misreading(logits, classes, self.run.spec.void)
+        loss = adversarial + self.recipe.segmentation * misread
+        self.generator_adam.zero_grad()
+        accelerator.backward(loss)
+        self.generator_adam.step()
+        if accelerator.num_processes > 1:
+            share_statistics(self.published_generator, self.run.mean)
+        return {"loss": loss, "adversarial": adversarial, "segmentation": misread, "discriminator": d_loss}
+
+    def facts(self) -> dict[str, str]:
+        return {"segmenter's weights": weights_digest(self.segmenter)}
+
+    def published(self) -> dict[str, Generator]:
+        return {"generator": self.published_generator}
+
+    def state_dict(self) -> dict[str, object]:
+        states = {name: part.state_dict() for name, part in self._parts().items()}
+        return {**states, "segmenter": weights_digest(self.segmenter)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["segmenter"] != weights_digest(self.segmenter):  # a folder of that name, but of other content
+            raise UserError(
+                f"--segmenter {self.recipe.segmenter}: holds other weights than when this run was started; bring them "
+                "back, or give another --out"
+            )
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "generator": self.published_generator,
+            "generator_adam": self.generator_adam,
+            "discriminator": self.judging,
+            "discriminator_adam": self.discriminator_adam,
+        }
+
+
+def misreading(
+    logits: Float[Tensor, "n k h w"], classes: Int[Tensor, "n h w"] | UInt8[Tensor, "n h w"], void: int | None
+) -> Float[Tensor, ""]:
+    """The mean cross-entropy between what was read and the layout, over pixels that are not void; 0 where all are."""
+    target = classes.long()
+    if void is not None:
+        target = target.masked_fill(target == void, -100)
+    total = F.cross_entropy(logits.float(), target, ignore_index=-100, reduction="sum")
+    return total / (target != -100).sum().clamp_min(1)
+
+
+def load_segmenter(folder: str, spec: SceneSpec) -> SegmentationNetwork:
+    """A published segmenter, frozen, that reads photographs such as the data's.
+
+    Raises:
+        UserError: where there is none, or it reads other classes or channels.
+    """
+    if not folder:
+        raise UserError(
+            "--segmenter: name the published segmenter that reads the paintings; `photogram train segmenter` makes one"
+        )
+    segmenter = SegmentationNetwork.from_pretrained(folder)
+    differs = class_difference(segmenter.spec, spec)
+    if differs is not None:
+        raise UserError(f"--segmenter {folder}: {differs}; give one that reads the data's classes")
+    theirs, ours = segmenter.spec.photo_channels, spec.photo_channels
+    if theirs != ours:
+        raise UserError(f"--segmenter {folder}: reads photographs of {theirs} channels, but this data's have {ours}")
+    return segmenter.requires_grad_(False)
+
+
+def _check_innermost(recipe: GANSegmentation, run: Run) -> None:
+    """Refuse sizes at which batch norm would see a single value: it would always give 0."""
+    for name in ("widths", "discriminator_widths"):
+        widths = getattr(recipe, name)
+        height, width = (n // 2 ** len(widths) for n in run.spec.size)
+        if height * width * run.batch_size < 2:
+            raise _unfit(
+                name,
+                widths,
+                f"leave one pixel of {run.spec.size[0]} x {run.spec.size[1]}; give fewer, so that 3 to 8 a side stay",
+            )
+
+
+def hand_over(run: Run, generator: BottleneckGenerator) -> None:
+    """Start from a published generator; the discriminator begins anew.
+
+    Raises:
+        UserError: where classes or widths do not fit.
+    """
+    source = BottleneckGenerator.from_pretrained(str(run.start_from))
+    differs = class_difference(source.spec, generator.spec)
+    if differs is not None:
+        raise UserError(f"--from {run.start_from}: {differs}; start without --from, or bring the data into its classes")
+    if source.widths != generator.widths:
+        raise UserError(f"--from {run.start_from}: has widths {source.widths}, not {generator.widths}")
+    generator.load_state_dict(source.state_dict())

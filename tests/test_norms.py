@@ -1,0 +1,76 @@
+"""Batch norm whose statistics the caller chooses, against torch's own and against plain sums."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from photogram.nn.norms import BatchNorm, InstanceNorm, norm_layer, share_statistics
+
+
+def inputs(seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return 3 * torch.randn(2, 5, 4, 6, generator=generator) + torch.arange(5.0).view(5, 1, 1)
+
+
+def pair() -> tuple[BatchNorm, nn.BatchNorm2d]:
+    ours, torchs = BatchNorm(5), nn.BatchNorm2d(5)
+    for number, parameter in enumerate((*ours.parameters(), *torchs.parameters())):
+        parameter.data = torch.linspace(0.5, 1.5, 5) + number % 2
+    return ours, torchs
+
+
+def test_batch_and_running_are_torchs_train_and_eval():
+    ours, torchs = pair()
+    for seed in range(3):
+        assert torch.equal(ours(inputs(seed)), torchs(inputs(seed)))
+    assert torch.equal(ours.running_mean, torchs.running_mean) and torch.equal(ours.running_var, torchs.running_var)
+    assert torch.equal(ours(inputs(9), "running"), torchs.eval()(inputs(9)))
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_image_is_each_image_as_a_batch_of_one(precision):
+    ours, _ = pair()
+    x = inputs().to(precision)
+    before = ours.running_mean.clone()
+    found = ours(x, "image")
+    assert torch.equal(ours.running_mean, before), "painting does not teach"
+    alone = torch.cat([ours(one[None], "batch") for one in x])
+    torch.testing.assert_close(found, alone)
+    assert not torch.allclose(found.float(), ours(x, "batch").float(), atol=1e-2)
+
+
+def test_train_and_eval_change_nothing():
+    ours, _ = pair()
+    first = ours.train()(inputs(), "image"), ours.train()(inputs())
+    assert torch.equal(ours.eval()(inputs(), "image"), first[0]) and torch.equal(ours.eval()(inputs()), first[1])
+
+
+def test_without_running_averages_there_is_no_buffer():
+    bare = BatchNorm(5, running=False)
+    assert not list(bare.buffers()) and torch.equal(bare(inputs()), BatchNorm(5)(inputs()))
+
+
+@pytest.mark.parametrize("statistics", ["batch", "image", "running"])
+def test_instance_norm_gives_every_channel_mean_0_and_variance_1(statistics):
+    x = inputs()
+    found = norm_layer("instance", 5)(x, statistics)
+    centred = x - x.mean((2, 3), keepdim=True)
+    torch.testing.assert_close(found, centred / (centred.square().mean((2, 3), keepdim=True) + 1e-5).sqrt())
+    assert isinstance(norm_layer("instance", 5), InstanceNorm) and not list(norm_layer("instance", 5).parameters())
+
+
+def test_running_averages_are_shared_in_one_go():
+    ours, calls = nn.Sequential(BatchNorm(5), BatchNorm(3, running=False), BatchNorm(2)), []
+
+    def mean(values: torch.Tensor) -> torch.Tensor:
+        calls.append(values)
+        return values + 1
+
+    expected = {name: buffer + 1 for name, buffer in ours.named_buffers()}
+    share_statistics(ours, mean)
+    assert len(calls) == 1 and calls[0].shape == (14,)
+    assert all(torch.equal(buffer, expected[name]) for name, buffer in ours.named_buffers())
+    share_statistics(InstanceNorm(), mean)
+    assert len(calls) == 1, "nothing to share, nothing asked"

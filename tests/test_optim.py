@@ -1,0 +1,63 @@
+"""Freezing, first weights, and learning rates as functions of photographs seen."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from photogram.nn.norms import BatchNorm
+from photogram.optim import frozen, init_normal, linear_decay, set_learning_rate
+
+
+def test_what_is_frozen_gets_no_gradient_and_passes_it_on():
+    judge, painting = nn.Conv2d(3, 1, 3), torch.rand(1, 3, 5, 5, requires_grad=True)
+    with frozen(judge):
+        assert not any(p.requires_grad for p in judge.parameters())
+        logits = judge(painting)
+    logits.sum().backward()  # after it, as training steps do
+    assert all(p.grad is None for p in judge.parameters())
+    assert painting.grad is not None and painting.grad.abs().sum() > 0
+    assert all(p.requires_grad for p in judge.parameters())
+
+
+def test_what_was_frozen_before_stays_so_and_errors_thaw():
+    judge = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).requires_grad_(False))
+    with pytest.raises(ZeroDivisionError), frozen(judge):
+        raise ZeroDivisionError
+    assert [p.requires_grad for p in judge.parameters()] == [True, True, False, False]
+
+
+def test_first_weights_are_normal():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(64, 64, 4), nn.ConvTranspose2d(64, 64, 4), BatchNorm(5000), nn.Linear(300, 300))
+    for parameter in network.parameters():
+        nn.init.constant_(parameter, 7.0)
+    init_normal(network)
+    for module in network:
+        centre = 1.0 if isinstance(module, BatchNorm) else 0.0
+        assert module.weight.mean().item() == pytest.approx(centre, abs=1e-3)
+        assert module.weight.std().item() == pytest.approx(0.02, rel=0.05)
+        assert (module.bias == 0).all()
+
+
+@pytest.mark.parametrize(("epoch", "share"), [(1, 1.0), (100, 1.0), (101, 0.990099), (150, 0.504950), (200, 0.009901)])
+def test_the_rate_falls_as_specified(epoch, share):
+    """Section 2.5: 100 epochs at the full rate, 100 falling."""
+    photographs = 400
+    for seen in ((epoch - 1) * photographs, epoch * photographs - 1):
+        assert linear_decay(seen, photographs, 100, 100) == pytest.approx(share, abs=5e-7)
+
+
+def test_the_rate_never_rises_nor_reaches_zero():
+    rates = [linear_decay(seen, 7, 2, 3) for seen in range(100)]
+    assert rates == sorted(rates, reverse=True) and rates[-1] == 0.25
+    assert [linear_decay(7 * e, 7, 2, 3) for e in range(6)] == [1, 1, 0.75, 0.5, 0.25, 0.25]
+    assert linear_decay(10**6, 7, 2, 0) == 1
+
+
+def test_the_rate_is_set_for_all_parameters():
+    groups = [{"params": [nn.Parameter(torch.zeros(1))]}, {"params": [nn.Parameter(torch.zeros(1))], "lr": 9.0}]
+    adam = torch.optim.Adam(groups, lr=1.0)
+    set_learning_rate(adam, 0.5)
+    assert [group["lr"] for group in adam.param_groups] == [0.5, 0.5]

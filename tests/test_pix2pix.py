@@ -1,0 +1,581 @@
+"""pix2pix: the network and its counts, what is drawn and what is not, the game, and that it survives a stop."""
+
+from __future__ import annotations
+
+import copy
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import nn
+
+from photogram.data.toy import Toy
+from photogram.errors import UserError
+from photogram.images import resize_labels
+from photogram.losses import discriminator_loss, generator_loss
+from photogram.nn.norms import BatchNorm
+from photogram.optim import linear_decay
+from photogram.recipe import Run
+from photogram.recipes.pix2pix import Pix2Pix, Pix2PixTraining, UNet, UNetOptions, encoded, jittered
+from photogram.scene import Condition, Layout, Scene, SceneClass, SceneSpec
+from photogram.training import Plan, train
+
+SPEC = SceneSpec((*(SceneClass(f"class {n}", (n, 60 * n, 9)) for n in range(4)),), (16, 32))
+SMALL = Pix2Pix(width=4, levels=4, patch=16, discriminator_width=4, jitter=0.0)
+QUIET = UNetOptions(dropout=False)
+
+
+def unet(seed: int = 0, spec: SceneSpec = SPEC, **changes: Any) -> UNet:
+    settings = {"width": 4, "levels": 4, "norm": "batch", "dropout_at": "paper", "layout_as": "planes", **changes}
+    torch.manual_seed(seed)
+    return UNet(spec=spec, **settings)
+
+
+def loud(network: nn.Module) -> nn.Module:
+    """Weights at which features are of size 1, so that nothing is near only because it is small."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, 0, 0.2)
+        elif isinstance(module, BatchNorm):
+            nn.init.normal_(module.weight, 1, 0.2)
+            nn.init.normal_(module.bias, 0, 0.2)
+    return network
+
+
+def scene(number: int = 0, n: int = 1, size: tuple[int, int] = (16, 32)) -> Scene:
+    generator = torch.Generator().manual_seed(number)
+    blocks = torch.randint(4, (n, size[0] // 4, size[1] // 4), generator=generator, dtype=torch.uint8)
+    classes = blocks.repeat_interleave(4, 1).repeat_interleave(4, 2)
+    palette = torch.rand(4, 3, generator=torch.Generator().manual_seed(99)) * 1.6 - 0.8
+    photo = palette[classes.long()].movedim(-1, 1) + 0.05 * torch.randn(n, 3, *size, generator=generator)
+    return Scene(Condition(Layout(classes)), photo.clamp(-1, 1).contiguous())
+
+
+def layout_of(one: Scene) -> Layout:
+    assert one.condition.layout is not None
+    return one.condition.layout
+
+
+def start(
+    recipe: Pix2Pix = SMALL,
+    spec: SceneSpec = SPEC,
+    start_from: Path | None = None,
+    precision: Literal["no", "bf16"] = "no",
+    photographs: int = 10,
+) -> Pix2PixTraining:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    torch.manual_seed(0)
+    run = Run(Accelerator(cpu=True, mixed_precision=precision), spec, photographs, 1, 0, start_from)
+    return recipe.start(run)
+
+
+# --- the network -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("levels", "norm", "parameters", "dropouts"),
+    [
+        (7, "batch", 41_828_995, 2),
+        (7, "instance", 41_825_667, 2),
+        (8, "batch", 54_413_955, 3),
+        (8, "instance", 54_409_603, 3),
+        (9, "batch", 66_998_915, 4),
+        (9, "instance", 66_993_539, 4),
+    ],
+)
+def test_counts_are_the_specifications(levels, norm, parameters, dropouts):
+    """From three channels to three, as in the original; the last column is of the authors' PyTorch code."""
+    with torch.device("meta"):
+        network = unet(width=64, levels=levels, norm=norm, layout_as="colors", dropout_at="torch")
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    assert list(network.drops) == list(range(1, 1 + dropouts))
+
+
+def test_the_defaults_have_the_papers_counts():
+    """54.41M and 2.77M with three channels in and out; planes add 16 x 64 a class."""
+    colors = start(replace(Pix2Pix(), layout_as="colors"), replace(SPEC, size=(256, 256)))
+    assert sum(p.numel() for p in colors.published_generator.parameters()) == 54_413_955
+    assert sum(p.numel() for p in colors.judging.parameters()) == 2_768_705
+    assert list(colors.published_generator.drops) == [0, 1, 2]
+    with torch.device("meta"):
+        planes = unet(width=64, levels=8)
+    assert sum(p.numel() for p in planes.parameters()) == 54_413_955 + 1024
+
+
+@pytest.mark.parametrize(("levels", "billions"), [(7, "1.51"), (8, "6.05"), (9, "24.2")])
+def test_multiplications_are_the_specifications(levels, billions):
+    total = 0
+    with torch.device("meta"):
+        network = unet(width=64, levels=levels)  # whose first step we count as of three channels
+
+    def counted(module: Any, inputs: Any, output: torch.Tensor) -> None:
+        nonlocal total
+        if isinstance(module, nn.ConvTranspose2d):
+            total += inputs[0].numel() * module.out_channels * 16
+        else:
+            total += output.numel() * (3 if module is network.down[0] else module.in_channels) * 16
+
+    for module in (*network.down, *network.up):
+        module.register_forward_hook(counted)
+    painting = network(Layout(torch.empty(1, 2**levels, 2**levels, dtype=torch.uint8, device="meta")))
+    assert painting.shape == (1, 3, 2**levels, 2**levels)
+    assert f"{total / 1e9:#.3g}" == billions
+
+
+class Twin(nn.Module):
+    """The U-Net as the recursion that it is usually written as, with torch's own norms, for one pair of steps."""
+
+    def __init__(self, network: UNet, inside: nn.Module | None, depth: int):
+        super().__init__()
+        self.depth, self.inside, n = depth, inside, network.levels
+        self.down, self.up = network.down[depth], network.up[n - 1 - depth]
+        self.drop = n - 1 - depth in network.drops
+        self.norm = self.torchs(network, network.down_norms[depth - 1]) if inside and depth else None
+        self.up_norm = self.torchs(network, network.up_norms[n - 1 - depth]) if depth else None
+
+    @staticmethod
+    def torchs(network: UNet, ours: nn.Module) -> nn.Module:
+        if network.norm == "instance":
+            return nn.InstanceNorm2d(1)  # as many as there are: without parameters it does not ask
+        plain = nn.BatchNorm2d(len(ours.weight))
+        plain.weight, plain.bias = ours.weight, ours.bias
+        return plain
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.down(F.leaky_relu(x, 0.2) if self.depth else x)
+        y = self.norm(y) if self.norm is not None else y
+        y = self.inside(y) if self.inside is not None else y
+        y = self.up(F.relu(y))
+        if self.up_norm is None:
+            return y.tanh()
+        y = self.up_norm(y)
+        if self.drop:
+            y = y * torch.empty(y.shape).bernoulli_(0.5) / 0.5
+        return torch.cat([F.leaky_relu(x, 0.2), y], 1)  # the skip after the activation: ReLU makes them the same
+
+
+@pytest.mark.filterwarnings("ignore:input's size at dim")
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+@pytest.mark.parametrize("layout_as", ["planes", "colors"])
+@pytest.mark.parametrize("dropout_at", ["paper", "torch"])
+def test_it_is_the_recursion(norm, layout_as, dropout_at):
+    network = loud(unet(norm=norm, layout_as=layout_as, levels=6, dropout_at=dropout_at))
+    twin: nn.Module | None = None
+    for depth in reversed(range(6)):
+        twin = Twin(network, twin, depth)
+    assert twin is not None
+    layout = layout_of(scene(n=2, size=(64, 128)))
+    results = []
+    for run in (lambda: network(layout), lambda: twin(encoded(layout.classes, SPEC, layout_as))):
+        network.zero_grad()
+        torch.manual_seed(5)
+        painting = run()
+        painting.square().mean().backward()
+        results.append((painting, [p.grad.clone() for p in network.parameters() if p.grad is not None]))
+    assert results[0][0].std() > 0.1
+    torch.testing.assert_close(results[0], results[1], rtol=1e-3, atol=1e-5)
+
+
+def test_the_innermost_map_may_be_one_pixel_and_the_batch_one():
+    network = unet(levels=4)
+    assert network(Layout(torch.zeros(1, 16, 16, dtype=torch.uint8))).isfinite().all()
+
+
+@pytest.mark.parametrize("levels", [2, 3, 6])
+def test_any_depth_paints(levels):
+    network = unet(levels=levels)
+    side = 2**levels
+    assert network.size_multiple == side
+    assert network(Layout(torch.zeros(2, side, 2 * side, dtype=torch.uint8))).shape == (2, 3, side, 2 * side)
+    assert list(network.drops) == list(range(min(3, levels - 1)))
+
+
+@pytest.mark.parametrize(("changes", "words"), [({"levels": 1}, "--levels 1"), ({"width": 0}, "--width 0")])
+def test_a_network_that_cannot_be_is_refused(changes, words):
+    with pytest.raises(UserError, match=f"{words}: must be"):
+        unet(**changes)
+
+
+# --- layouts as integers and in colours ------------------------------------------------------------------------------
+
+
+def test_planes_and_colors():
+    classes = torch.tensor([[[0, 3], [2, 2]]], dtype=torch.uint8)
+    planes = encoded(classes, SPEC, "planes")
+    assert planes.shape == (1, 4, 2, 2) and torch.equal(planes.argmax(1), classes.long())
+    assert (planes.sum(1) == 1).all()
+    colors = encoded(classes, SPEC, "colors")
+    expected = torch.tensor([[SPEC.classes[int(c)].color for c in row] for row in classes[0]]) / 127.5 - 1
+    torch.testing.assert_close(colors, expected.movedim(-1, 0)[None])
+
+
+def test_classes_that_share_a_color_are_refused_in_colors_alone():
+    twins = replace(SPEC, classes=(*SPEC.classes, SceneClass("twin", (1, 60, 9))))
+    start(spec=twins)
+    with pytest.raises(UserError, match=r"'class 1' and 'twin' share the colour \(1, 60, 9\).* use planes"):
+        start(replace(SMALL, layout_as="colors"), twins)
+
+
+def test_an_unknown_class_never_becomes_a_color():
+    with pytest.raises(UserError, match="class 4 at"):
+        unet(layout_as="colors").sample(Layout(torch.full((1, 16, 16), 4, dtype=torch.uint8)))
+
+
+# --- what synthesis draws --------------------------------------------------------------------------------------------
+
+
+def test_dropout_is_the_noise_and_seeds_draw_it():
+    network, layout = loud(unet()), layout_of(scene())
+    first = network.sample(layout, seed=3)
+    torch.manual_seed(1)
+    assert torch.equal(network.sample(layout, seed=3), first)
+    assert not torch.equal(network.sample(layout, seed=4), first)
+    still = [network.sample(layout, seed, QUIET) for seed in (3, 4)]
+    assert torch.equal(*still) and not torch.equal(still[0], first)
+
+
+def test_half_of_the_features_are_dropped_and_the_mean_stays():
+    from photogram.recipes.pix2pix import dropped
+
+    x = torch.ones(4, 8, 50, 50)
+    found = dropped(x, torch.Generator().manual_seed(0))
+    assert set(found.unique().tolist()) == {0.0, 2.0} and found.mean().item() == pytest.approx(1, abs=0.01)
+    again = dropped(x.bfloat16().contiguous(memory_format=torch.channels_last), torch.Generator().manual_seed(0))
+    assert torch.equal(again.float(), found), "precision and layout in memory draw the same"
+    torch.manual_seed(7)
+    ours = dropped(x, None)
+    torch.manual_seed(7)
+    assert torch.equal(dropped(x, None), ours)
+
+
+def test_sampling_takes_each_paintings_own_statistics():
+    """As a batch of one, whatever else is in the batch; the running averages only where they are asked for."""
+    network, both = loud(unet()), layout_of(scene(n=2))
+    together = network.sample(both, options=QUIET)
+    alone = torch.cat([network.sample(Layout(one[None]), options=QUIET) for one in both.classes])
+    torch.testing.assert_close(together, alone)
+    trained = network.run(Layout(both.classes[:1]), "batch", False, None)
+    torch.testing.assert_close(alone[:1], trained.detach(), rtol=1e-4, atol=1e-5)
+    running = network.sample(both, options=UNetOptions(dropout=False, norm_stats="running"))
+    assert not torch.allclose(running, together, atol=1e-2)
+
+
+def test_modes_change_nothing_and_painting_teaches_nothing():
+    network, layout = loud(unet()), layout_of(scene())
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    assert torch.equal(network.train().sample(layout), network.eval().sample(layout))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_instance_norm_knows_no_running_averages():
+    network, layout = loud(unet(norm="instance")), layout_of(scene())
+    a, b = (network.sample(layout, options=UNetOptions(False, stats)) for stats in ("batch", "running"))
+    assert torch.equal(a, b) and not list(network.buffers())
+
+
+def test_unknown_statistics_are_refused():
+    options = UNetOptions()
+    object.__setattr__(options, "norm_stats", "mine")
+    with pytest.raises(UserError, match="--norm-stats mine: must be batch or running"):
+        unet().sample(layout_of(scene()), options=options)
+
+
+def test_saved_and_reloaded_it_paints_the_same_with_every_option(tmp_path):
+    training = start()
+    for n in range(3):
+        training.step(scene(n), n)
+    training.published_generator.save_pretrained(tmp_path)
+    again, layout = UNet.from_pretrained(tmp_path), layout_of(scene(5))
+    for options in (None, QUIET, UNetOptions(norm_stats="running")):
+        assert torch.equal(training.published_generator.sample(layout, 2, options), again.sample(layout, 2, options))
+
+
+# --- the game --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("game", ["vanilla", "lsgan", "hinge"])
+def test_a_step_is_the_papers_game(game):
+    """Against the formulas, with dropout drawn alike: the discriminator first, then the generator against it."""
+    recipe, one = replace(SMALL, game=game, l1=7.0, gan=2.0), scene()
+    training, twin = start(recipe), start(recipe)
+    torch.manual_seed(1)
+    losses = training.step(one, 0)
+    torch.manual_seed(1)
+    layout, photo = layout_of(one), one.photo
+    planes = F.one_hot(layout.classes.long(), 4).movedim(-1, 1).float()
+    fake = twin.published_generator(layout)
+    judge = twin.judging
+
+    def judged(picture):
+        return judge(torch.cat([planes, picture], 1))
+
+    d_loss = 0.5 * discriminator_loss(game, judged(photo), judged(fake.detach()))
+    adam = torch.optim.Adam(judge.parameters(), lr=2e-4, betas=(0.5, 0.999))
+    d_loss.backward()
+    adam.step()
+    adversarial, l1 = generator_loss(game, judged(fake)), (fake - photo).abs().mean()
+    expected = {"loss": 2 * adversarial + 7 * l1, "adversarial": adversarial, "l1": l1, "discriminator": d_loss}
+    assert losses.keys() == expected.keys()
+    for name, value in expected.items():
+        assert losses[name].item() == pytest.approx(value.item(), rel=1e-4), name
+    expected["loss"].backward()
+    torch.optim.Adam(twin.published_generator.parameters(), lr=2e-4, betas=(0.5, 0.999)).step()
+    for name, weight in twin.published_generator.state_dict().items():
+        torch.testing.assert_close(training.published_generator.state_dict()[name], weight, rtol=1e-4, atol=5e-5)
+    for name, weight in judge.state_dict().items():
+        torch.testing.assert_close(training.judging.state_dict()[name], weight, rtol=1e-4, atol=5e-5)
+
+
+def gradients(network: nn.Module) -> list[torch.Tensor | None]:
+    return [None if p.grad is None else p.grad.clone() for p in network.parameters()]
+
+
+def test_gradients_reach_every_parameter_and_none_that_is_frozen():
+    """Check 10.5: the discriminator's step leaves the generator alone, and the other way round."""
+    training = start(replace(SMALL, norm="batch"))
+    seen: dict[str, Any] = {}
+    for name in ("discriminator_adam", "generator_adam"):
+        adam = getattr(training, name)
+        take = adam.step
+
+        def watched(name=name, take=take):
+            seen[name] = (gradients(training.published_generator), gradients(training.judging))
+            take()
+
+        adam.step = watched
+    training.step(scene(n=2), 0)
+    generators, discriminators = seen["discriminator_adam"]
+    assert all(g is None for g in generators) and all(g is not None and g.abs().sum() > 0 for g in discriminators)
+    generators, after = seen["generator_adam"]
+    assert all(g is not None and g.isfinite().all() and g.abs().sum() > 0 for g in generators)
+    assert all(torch.equal(a, b) for a, b in zip(discriminators, after, strict=True))
+
+
+def test_each_side_computes_only_what_it_uses(monkeypatch):
+    """The discriminator looks twice for itself and once for the generator, who paints once."""
+    training, looks = start(), []
+    for name in ("generator", "discriminator"):
+        network = getattr(training, name)
+        network.register_forward_hook(
+            lambda m, i, o, name=name: looks.append((name, next(m.parameters()).requires_grad))
+        )
+    training.step(scene(), 0)
+    assert looks == [("generator", True), ("discriminator", True), ("discriminator", True), ("discriminator", False)]
+
+
+def test_without_a_game_nobody_judges():
+    training = start(replace(SMALL, gan=0.0))
+    before = [p.clone() for p in training.judging.parameters()]
+    losses = training.step(scene(), 0)
+    assert set(losses) == {"loss", "l1"} and losses["loss"].item() == pytest.approx(100 * losses["l1"].item())
+    assert all(torch.equal(a, b) for a, b in zip(before, training.judging.parameters(), strict=True))
+
+
+def test_without_l1_the_game_alone_is_played():
+    losses = start(replace(SMALL, l1=0.0)).step(scene(), 0)
+    assert losses["loss"].item() == losses["adversarial"].item()
+
+
+@pytest.mark.parametrize("layout_as", ["planes", "colors"])
+def test_the_discriminator_sees_the_pair_or_the_picture_alone(layout_as):
+    for sees in (True, False):
+        training = start(replace(SMALL, discriminator_sees_input=sees, layout_as=layout_as))
+        inputs = {"planes": 4, "colors": 3}[layout_as]
+        assert training.judging.convs[0].in_channels == 3 + sees * inputs
+        a, b = layout_of(scene(0)).classes, layout_of(scene(1)).classes
+        photo = scene(0).photo
+        assert torch.equal(training.judge(a, photo), training.judge(b, photo)) != sees
+
+
+def test_the_rate_follows_photographs_seen():
+    training, rates = start(replace(SMALL, epochs=2, decay_epochs=3)), []
+    for seen in (0, 19, 20, 39, 40, 49, 500):
+        training.step(scene(), seen)
+        rates.append({g["lr"] for a in (training.generator_adam, training.discriminator_adam) for g in a.param_groups})
+    assert rates == [{2e-4 * linear_decay(seen, 10, 2, 3)} for seen in (0, 19, 20, 39, 40, 49, 500)]
+    assert [len(r) for r in rates] == [1] * 7 and rates[0] == {2e-4} and rates[-1] == {5e-5}
+
+
+def test_one_pair_is_learned_by_heart():
+    training, one = start(replace(SMALL, width=16, discriminator_width=8, learning_rate=2e-3)), scene()
+    l1 = []
+    for n in range(150):
+        torch.manual_seed(n)
+        l1.append(training.step(one, n)["l1"].item())
+    assert sum(l1[-10:]) / 10 < 0.2 * l1[0], (l1[0], l1[-10:])
+
+
+def test_bf16_is_another_rounding_of_the_same_step():
+    losses = []
+    for precision in ("no", "bf16"):
+        torch.manual_seed(0)
+        training = start(precision=precision)
+        torch.manual_seed(1)
+        losses.append({k: v.item() for k, v in training.step(scene(), 0).items()})
+        assert all(p.dtype == torch.float32 for p in training.published_generator.state_dict().values())
+    assert losses[0] != losses[1]
+    assert all(losses[0][k] == pytest.approx(losses[1][k], rel=0.02) for k in losses[0])
+
+
+# --- jitter ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_papers_jitter_is_286_to_256(monkeypatch):
+    sizes = []
+    interpolate = F.interpolate
+
+    def watched(x, size, **more):
+        sizes.append(size)
+        return interpolate(x, size, **more)
+
+    monkeypatch.setattr(F, "interpolate", watched)
+    jittered(torch.zeros(1, 256, 256, dtype=torch.uint8), torch.zeros(1, 3, 256, 256), Pix2Pix.jitter)
+    assert sizes == [(286, 286)]
+
+
+def test_jitter_moves_layout_and_photograph_alike():
+    """The photograph shows the layout in grey: after the jitter it must still do so, but for the borders of classes."""
+    classes = layout_of(scene(n=6)).classes.repeat_interleave(4, 1).repeat_interleave(4, 2)[..., :96]
+    photo = (classes.float() / 2 - 0.75)[:, None].expand(-1, 3, -1, -1)
+    torch.manual_seed(0)
+    moved, shown = jittered(classes, photo, 0.25)
+    assert moved.shape == classes.shape and shown.shape == photo.shape and moved.dtype == classes.dtype
+    apart = (moved.float() / 2 - 0.75 - shown[:, 0]).abs()
+    assert (apart < 1e-3).float().mean() > 0.5 and apart.mean() < 0.05  # bicubic rings near the borders
+    assert shown.abs().max() <= 1
+    large = [torch.from_numpy(resize_labels(one.numpy(), (80, 120))) for one in classes]
+    places = [
+        [(t, x) for t in range(17) for x in range(25) if torch.equal(big[t : t + 64, x : x + 96], one)]
+        for big, one in zip(large, moved, strict=True)
+    ]
+    assert all(found for found in places), "a window of the enlarged layout"
+    assert len({found[0] for found in places}) > 1, "each scene its own"
+
+
+def test_no_jitter_touches_nothing():
+    classes, photo = layout_of(scene()).classes, scene().photo
+    same = jittered(classes, photo, 0.0)
+    assert same[0] is classes and same[1] is photo
+
+
+# --- stopping, going on, starting from -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_it_goes_on_to_the_last_bit(norm):
+    recipe = replace(SMALL, norm=norm, jitter=0.2, epochs=1, decay_epochs=1)
+
+    def steps(training: Pix2PixTraining, span: range) -> list[dict[str, float]]:
+        found = []
+        for n in span:
+            torch.manual_seed(n)
+            found.append({k: v.item() for k, v in training.step(scene(n), 5 * n).items()})
+        return found
+
+    through = start(recipe)
+    log = steps(through, range(6))
+    parts = start(recipe)
+    steps(parts, range(3))
+    kept = io.BytesIO()
+    torch.save(parts.state_dict(), kept)
+    again = start(recipe)
+    steps(again, range(1))  # whatever it held is overwritten
+    again.load_state_dict(torch.load(io.BytesIO(kept.getvalue()), weights_only=True))
+    assert steps(again, range(3, 6)) == log[3:]
+    for a, b in zip(through.state_dict().values(), again.state_dict().values(), strict=True):
+        assert str(a) == str(b)
+    for name in ("generator", "discriminator"):
+        ours, theirs = through.state_dict()[name], again.state_dict()[name]
+        assert all(torch.equal(tensor, theirs[key]) for key, tensor in ours.items())
+
+
+def test_it_starts_from_a_published_one(tmp_path):
+    first = start()
+    first.step(scene(), 0)
+    first.published_generator.save_pretrained(tmp_path)
+    second = start(start_from=tmp_path)
+    for name, tensor in first.published_generator.state_dict().items():
+        assert torch.equal(second.published_generator.state_dict()[name], tensor)
+    start(replace(SMALL, dropout_at="torch"), start_from=tmp_path)  # of which no weight depends
+    for changes, words in (({"width": 8}, "has --width 4, not 8"), ({"layout_as": "colors"}, "has --layout-as planes")):
+        with pytest.raises(UserError, match=words):
+            start(replace(SMALL, **changes), start_from=tmp_path)
+    with pytest.raises(UserError, match=r"trained on 4 classes, but the data has 3"):
+        start(spec=replace(SPEC, classes=SPEC.classes[:3]), start_from=tmp_path)
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"width": 0}, "--width 0: must be 1 or more"),
+        ({"levels": 17}, "--levels 17: must be 2 to 16"),
+        ({"norm": "layer"}, "--norm layer: must be one of batch, instance"),
+        ({"dropout_at": "lua"}, "--dropout-at lua: must be one of paper, torch"),
+        ({"layout_as": "colours"}, "--layout-as colours: must be one of planes, colors"),
+        ({"game": "wgan"}, "--game wgan: must be one of vanilla, lsgan, hinge"),
+        ({"patch": 64}, "--patch 64: must be one of 1, 16, 34, 70, 142, 286"),
+        ({"discriminator_width": 0}, "--discriminator-width 0: must be 1 or more, and finite"),
+        ({"l1": -1.0}, "--l1 -1.0: must be 0 or more"),
+        ({"gan": float("nan")}, "--gan nan: must be 0 or more, and finite"),
+        ({"gan": 0.0, "l1": 0.0}, "--gan 0 --l1 0: there is nothing to learn from"),
+        ({"learning_rate": 0.0}, "--learning-rate 0.0: must be above 0"),
+        ({"beta1": 1.0}, "--beta1 1.0: must be 0 or more, and below 1"),
+        ({"jitter": 1.5}, "--jitter 1.5: must be 0 or more, and below 1"),
+        ({"decay_epochs": -1}, "--decay-epochs -1: must be 0 or more"),
+    ],
+)
+def test_values_that_no_training_can_have_are_refused(changes, words):
+    recipe = copy.copy(SMALL)
+    for name, value in changes.items():
+        object.__setattr__(recipe, name, value)  # past the check of types, which only tests have
+    with pytest.raises(UserError) as e:
+        recipe.size_multiple()
+    assert words in str(e.value) and "\n" not in str(e.value)
+
+
+def test_sizes_that_a_depth_cannot_do_are_refused_with_the_nearest(tmp_path):
+    data = Toy(size=(48, 64), count=2)
+    with pytest.raises(
+        UserError, match=r"--size 48 64: Pix2Pix .* multiples of 32; the nearest possible heights are 32 "
+    ):
+        train(replace(SMALL, levels=5), data, tmp_path, Plan(steps=1, quiet=True))
+    assert Pix2Pix().size_multiple() == 256 and Pix2Pix(levels=6).size_multiple() == 64
+
+
+def test_other_conditions_and_too_small_pictures_are_refused():
+    for spec in (replace(SPEC, classes=()), replace(SPEC, image_channels=1)):
+        with pytest.raises(UserError, match="pix2pix paints from layouts alone"):
+            start(spec=spec)
+    with pytest.raises(UserError, match=r"--size 16 32: a discriminator of --patch 70 needs 24 pixels a side"):
+        start(replace(SMALL, patch=70))
+    start(replace(SMALL, patch=70, gan=0.0))  # nobody judges
+
+
+def test_grey_photographs_are_painted():
+    training = start(spec=replace(SPEC, photo_channels=1))
+    one = scene()
+    assert one.photo is not None
+    training.step(one._replace(photo=one.photo[:, :1]), 0)
+    assert training.published_generator.sample(one.condition).shape == (1, 1, 16, 32)
+
+
+def test_scenes_as_files_give_them_are_learned(tmp_path):
+    """Through the loop, with every part switched on: colours, hinge, instance norm."""
+    recipe = Pix2Pix(
+        width=8, levels=3, patch=16, discriminator_width=8, layout_as="colors", game="hinge", norm="instance"
+    )
+    data = Toy(size=(24, 32), count=8, flip=True)
+    out = train(recipe, data, tmp_path, Plan(steps=4, batch_size=2, workers=0, quiet=True), Toy("val", size=(24, 32)))
+    painted = UNet.from_pretrained(out).sample(data[0, 0].condition)
+    assert painted.shape == (1, 3, 24, 32) and np.isfinite(painted.numpy()).all()
+    assert "upward steps with dropout" in (out / "README.md").read_text()
