@@ -13,7 +13,8 @@ from photogram.errors import UserError
 from photogram.locking import held
 from photogram.outputs import difference, read_record, write_record, writing
 
-SHEET = "sheet.png"
+SHEET, ANIMATION = "sheet.png", "animation.webp"
+"""What stands beside the paintings."""
 
 
 class Place(NamedTuple):
@@ -58,8 +59,8 @@ class Places:
             raise UserError(f"{str(item.source)!r}: is no path ({e})") from None
         if real.is_relative_to(self.inside):
             raise UserError(f"{item.source}: lies in the output folder {self.out}; give another --out")
-        if target == self.out / SHEET:
-            raise UserError(f"{item.source}: its painting would be {target}, the sheet's place; rename the layout")
+        if target in (self.out / SHEET, self.out / ANIMATION):
+            raise UserError(f"{item.source}: its painting would be {target}, whose place is taken; rename the layout")
         if item.name not in self.names:
             self.names[item.name] = item.source
             return Place(item.source, item.name, target)
@@ -125,7 +126,7 @@ def make_room(out: Path, started: dict[str, object], settings: dict[str, object]
     old = {
         path: path.relative_to(out).with_suffix("").as_posix()
         for path in sorted(out.rglob("[!.]*"))
-        if path.suffix in (".png", ".jpg", ".webp") and path != out / SHEET and path.is_file()
+        if path.suffix in (".png", ".jpg", ".webp") and path not in (out / SHEET, out / ANIMATION) and path.is_file()
     }
     ours = {path for path, name in old.items() if name in names or (path.stem.isdecimal() and _above(name) in names)}
     others = [path for path in old if path not in ours]
@@ -135,7 +136,7 @@ def make_room(out: Path, started: dict[str, object], settings: dict[str, object]
             "remove it, or give another --out"
         )
     with writing(out):
-        for path in [*ours, out / SHEET]:
+        for path in [*ours, out / SHEET, out / ANIMATION]:
             path.unlink(missing_ok=True)
         for folder in {path.parent for path in ours} - {out}:
             if not any(folder.iterdir()):  # of candidates, of which one alone is asked for now

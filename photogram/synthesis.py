@@ -2,8 +2,8 @@
 
 An output folder has one painting for each layout (where all candidates of a network are asked for, a numbered sheet of
 them, and beside it a folder of its name with each), `synthesis.json` (what was asked for; the same command goes on,
-another is refused), and `sheet.png` where a sheet was asked for. What stands there under its own name is finished:
-paintings are written beside their place and renamed.
+another is refused), `sheet.png` and `animation.webp` where they were asked for. What stands there under its own name is
+finished: paintings are written beside their place and renamed.
 
 A painting is a function of the network, the layout, the size, the precision, the seed and the painting's name in its
 folder, on one machine: layouts are painted one by one, so neither order nor what was skipped makes a difference. All
@@ -32,6 +32,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
+from photogram.animation import MOST_A_SECOND, write_animation
 from photogram.collecting import Item, is_there
 from photogram.collecting import collect as collect
 from photogram.errors import UserError, is_out_of_memory
@@ -41,6 +42,7 @@ from photogram.interrupts import Interrupted as Interrupted
 from photogram.interrupts import Stop, stopping_softly
 from photogram.outputs import writing
 from photogram.paintings import (
+    ANIMATION,
     SHEET,
     Place,
     Places,
@@ -126,6 +128,7 @@ def synthesize(
     overwrite: bool = False,
     precision: Precision = "auto",
     choose: Choose | None = None,
+    animate: float = 0,
     quiet: bool = False,
 ) -> Summary:
     """Paint layouts into a folder, or go on painting them: finished paintings are skipped.
@@ -149,6 +152,7 @@ def synthesize(
         precision: `bf16` paints convolutions in bfloat16; `auto` does so where the device has it, and goes on as the
             folder was begun.
         choose: where the options ask for all candidates, keeps one of them.
+        animate: also write `animation.webp`, the finished paintings by name at so many a second; 0: none.
         quiet: show no progress.
 
     Raises:
@@ -160,6 +164,8 @@ def synthesize(
     options = generator.checked_options(options)
     size = generator.spec.size if size is None else size
     _check(generator, seed, size, format, precision)
+    if not 0 <= animate <= MOST_A_SECOND:
+        raise UserError(f"--animate {animate:g}: must be 0 (none) to {MOST_A_SECOND} frames a second")
     if overwrite:
         inputs = list(inputs)
     places = Places(out, format)
@@ -187,6 +193,9 @@ def synthesize(
         studio = _Studio(generator, out, seed, size, options, choose, quiet)
         studio.work(items, None if known is None else len(known), places.finished())
         drawn, undrawn = _draw_sheet(studio.done, generator.spec, out) if sheet else (None, [])
+        if animate and studio.done:
+            with writing(out):
+                write_animation(sorted(place.target for place in studio.done), out / ANIMATION, animate)
     seconds, failures = time.monotonic() - began, (*studio.failures, *undrawn)
     return Summary(studio.painted, studio.skipped, failures, precision, seconds, drawn)
 

@@ -22,12 +22,14 @@ from PIL import Image
 from torch import Tensor
 
 from photogram import synthesis
+from photogram.cli import main
 from photogram.collecting import Item, collect
 from photogram.errors import UserError
 from photogram.generator import Generator
 from photogram.images import read_labels, read_photo, resize_labels
+from photogram.metrics.pictures import Pictures
 from photogram.paintings import Place
-from photogram.recipes.crn import CascadedRefinementNetwork
+from photogram.recipes.crn import CascadedRefinementNetwork, Choice
 from photogram.scene import Condition, Layout, SceneClass, SceneSpec, to_pixels
 from photogram.synthesis import Interrupted, Summary, item_seed, synthesize
 
@@ -468,7 +470,7 @@ def test_names_that_collide(painter: CascadedRefinementNetwork, layouts: Path, t
 
 def test_a_layout_named_sheet(painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path) -> None:
     put(a_layout(1), layouts / "sheet.png")
-    with pytest.raises(UserError, match=r"layouts/sheet.png: its painting would be .*the sheet's place"):
+    with pytest.raises(UserError, match=r"layouts/sheet.png: its painting would be .*whose place is taken"):
         paint(painter, layouts, tmp_path / "out")
     assert paint(painter, layouts, tmp_path / "out", format="jpg").painted == 7
 
@@ -845,3 +847,124 @@ def test_where_nothing_is_painted_nothing_is_left(painter: CascadedRefinementNet
     (tmp_path / "mine").mkdir()
     summary = synthesize(painter, collect([tmp_path / "in"]), tmp_path / "mine" / "out", quiet=True)
     assert (tmp_path / "mine").is_dir() and list((tmp_path / "mine").iterdir()) == []
+
+
+# --- all candidates, and animations ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def three() -> CascadedRefinementNetwork:
+    torch.manual_seed(3)
+    network = CascadedRefinementNetwork(spec=SPEC, widths=(6, 5, 4), candidates=3)
+    with torch.no_grad():
+        network.to_rgb.weight.mul_(8)
+    return network
+
+
+def test_all_candidates_are_written_with_a_numbered_sheet_and_go_on(
+    three: CascadedRefinementNetwork, layouts: Path, tmp_path: Path
+) -> None:
+    out, everything = tmp_path / "out", Choice(candidates="all")
+    summary = paint(three, layouts, out, options=everything)
+    assert summary.painted == len(list(layouts.rglob("*.png"))) > 1
+    path = sorted(layouts.rglob("*.png"))[0]
+    name = path.relative_to(layouts).with_suffix("")
+    painted = three.sample(Layout.open(path).resized(SPEC.size), 0, everything)[0]
+    tiles = [read_photo(out / name / f"{n}.png") for n in range(3)]
+    for n, tile in enumerate(tiles):
+        np.testing.assert_array_equal(tile, to_pixels(painted[n]).numpy())
+    height, width = SPEC.size
+    page = read_photo(out / name.with_suffix(".png"))
+    assert page.shape[0] >= 2 * height and page.shape[1] >= 2 * width  # a square of two by two
+    for tile in tiles:
+        views = np.lib.stride_tricks.sliding_window_view(page, (height, width, 3))[:, :, 0]
+        assert any((views[y, x] == tile).all() for y in range(len(views)) for x in range(views.shape[1]))
+    before = contents(out)
+    (out / name.with_suffix(".png")).unlink()  # what says that its candidates are finished
+    again = paint(three, layouts, out, options=everything)
+    assert (again.painted, again.skipped) == (1, summary.painted - 1) and contents(out) == before
+
+
+def test_one_candidate_paints_over_all_where_that_is_asked_for(
+    three: CascadedRefinementNetwork, layouts: Path, tmp_path: Path
+) -> None:
+    paint(three, layouts, tmp_path / "out", options=Choice(candidates="all"))
+    with pytest.raises(UserError, match="was begun with options"):
+        paint(three, layouts, tmp_path / "out", options=Choice(candidates=1))
+    paint(three, layouts, tmp_path / "out", options=Choice(candidates=1), overwrite=True)
+    paint(three, layouts, tmp_path / "fresh", options=Choice(candidates=1))
+    assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
+    assert not (tmp_path / "out" / sorted(layouts.rglob("*.png"))[0].stem).exists()
+
+
+def test_the_candidate_that_is_chosen_is_kept(three: CascadedRefinementNetwork, layouts: Path, tmp_path: Path) -> None:
+    asked: list[tuple[int, Path]] = []
+
+    def choose(candidates: torch.Tensor, source: Path) -> int:
+        asked.append((len(candidates), source))
+        return 2
+
+    paint(three, layouts, tmp_path / "chosen", options=Choice(candidates="best"), choose=choose)
+    paint(three, layouts, tmp_path / "second", options=Choice(candidates=2))
+    files = sorted(p.relative_to(tmp_path / "second") for p in (tmp_path / "second").rglob("*.png"))
+    assert files and all(
+        (tmp_path / "chosen" / p).read_bytes() == (tmp_path / "second" / p).read_bytes() for p in files
+    )
+    assert sorted(source for _, source in asked) == sorted(layouts.rglob("*.png")) and {n for n, _ in asked} == {3}
+
+
+def test_the_command_keeps_the_candidate_nearest_to_the_photograph(
+    three: CascadedRefinementNetwork, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    three.save_pretrained(tmp_path / "net")
+    path = put(a_layout(1, (32, 64)), tmp_path / "data" / "layouts" / "a.png")
+    command = ["synthesize", str(tmp_path / "net"), str(path), "--precision", "fp32", "--size", "native"]
+    command.append("--candidates")
+    assert main([*command, "best", "--out", str(tmp_path / "none")]) == 1
+    assert "has no photograph beside it (photos/a.*)" in capsys.readouterr().err
+    everything = three.sample(Layout.open(path), 0, Choice(candidates="all"))[0]
+    for n in range(3):
+        photo = to_pixels(everything[n]).numpy()
+        put(photo, tmp_path / "data" / "photos" / "a.png")
+        assert main([*command, "best", "--out", str(tmp_path / f"best-{n}")]) == 0
+        np.testing.assert_array_equal(read_photo(tmp_path / f"best-{n}" / "a.png"), photo)
+    assert main([*command, "1", "--mix", "sky=2", "--feather", "0", "--out", str(tmp_path / "mixed")]) == 0
+    mixed = read_photo(tmp_path / "mixed" / "a.png")
+    first = a_layout(1, (32, 64)) == 0
+    assert first.any() and not first.all()
+    np.testing.assert_array_equal(mixed[first], to_pixels(everything[2]).numpy()[first])
+    np.testing.assert_array_equal(mixed[~first], to_pixels(everything[1]).numpy()[~first])
+    assert main([*command, "1", "--mix", "c9=2", "--out", str(tmp_path / "wrong")]) == 1
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_frames_are_animated_in_the_order_of_their_names(painter: CascadedRefinementNetwork, tmp_path: Path) -> None:
+    for n in (2, 0, 1):
+        put(a_layout(n, SPEC.size), tmp_path / "shot" / f"frame-{n}.png")
+    paint(painter, tmp_path / "shot", tmp_path / "out", animate=8)
+    with Image.open(tmp_path / "out" / "animation.webp") as animation:
+        assert animation.format == "WEBP" and animation.n_frames == 3  # type: ignore[attr-defined]
+        for n in range(3):
+            animation.seek(n)
+            shown = np.asarray(animation.convert("RGB")).astype(int)
+            painted = [read_photo(tmp_path / "out" / f"frame-{m}.png") for m in range(3)]
+            apart = [float(np.abs(shown - other).mean()) for other in painted]
+            assert int(np.argmin(apart)) == n
+            animation.load()
+            assert animation.info["duration"] == 125
+    paint(painter, tmp_path / "shot", tmp_path / "out", animate=8, overwrite=True)
+    assert Pictures(tmp_path / "out").names == ["frame-0", "frame-1", "frame-2"]
+
+
+def test_what_cannot_be_animated(painter: CascadedRefinementNetwork, tmp_path: Path) -> None:
+    for n, size in enumerate(((16, 32), (16, 16))):
+        put(a_layout(n, size), tmp_path / "shot" / f"{n}.png")
+    with pytest.raises(UserError, match=r"is 16 x 16, but 0\.png is 16 x 32; paint at one --size"):
+        paint(painter, tmp_path / "shot", tmp_path / "out", animate=8, size="native")
+    for rate in (-1.0, 101.0):
+        with pytest.raises(UserError, match="--animate"):
+            paint(painter, tmp_path / "shot", tmp_path / "new", animate=rate)
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(UserError, match="whose place is taken"):
+        put(a_layout(0, (16, 32)), tmp_path / "one" / "animation.png")
+        paint(painter, tmp_path / "one", tmp_path / "new", format="webp")

@@ -12,7 +12,7 @@ from photogram.errors import UserError
 from photogram.images import PHOTO_SUFFIXES, image_size, read_photo
 from photogram.scene import Size, shape
 
-NOT_JUDGED = ("sheet",)
+NOT_JUDGED = ("sheet", "animation")
 """What `synthesize` leaves beside its paintings."""
 
 
