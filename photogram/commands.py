@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, make_dataclass
+from dataclasses import dataclass, fields, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,13 +14,16 @@ import tyro
 from tyro.conf import Positional
 
 from photogram import flags
-from photogram.errors import UsageError, UserError
+from photogram.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from torch import Tensor
 
     from photogram.data.preparing import Prepared
+    from photogram.data.shift import Shift
     from photogram.metrics.result import Result
+    from photogram.synthesis import Choose
     from photogram.training import Judge
 
 
@@ -34,6 +37,7 @@ def _parse(function: Callable[..., int], verb: str, arguments: Sequence[str]) ->
 def _prepare(arguments: Sequence[str]) -> int:
     from photogram.data import prepare
     from photogram.data.palette import prepare_palette
+    from photogram.data.shift import shares_of, shift
 
     def cityscapes(source: Positional[Path], /, *, out: Path, classes: Literal[19, 35] = 19) -> int:
         """Cityscapes in its official tree and names.
@@ -73,6 +77,7 @@ def _prepare(arguments: Sequence[str]) -> int:
         classes: Path | None = None,
         tolerance: int = 0,
         val_share: float = 0.1,
+        against: Path | None = None,
     ) -> int:
         """Colour-coded layouts of any origin, RGB or indexed, with or without photographs.
 
@@ -83,10 +88,73 @@ def _prepare(arguments: Sequence[str]) -> int:
             classes: a classes.json or palette.json that names the colours.
             tolerance: snap colours to the nearest class within so many steps of a channel (0..255).
             val_share: the share of scenes held out, where the source has no split.
+            against: a data folder that a network was trained on: how far are the shares of classes from its own?
         """
-        return _say(
-            prepare_palette(source, out=out, map=map, classes=classes, tolerance=tolerance, val_share=val_share)
-        )
+        known = None if against is None else shares_of(against)
+        made = prepare_palette(source, out=out, map=map, classes=classes, tolerance=tolerance, val_share=val_share)
+        status = _say(made)
+        if known is not None and made.report is not None:
+            _say_shift(shift(made.report.shares, *known), str(against))
+        return status
+
+    def nyu(
+        source: Positional[Path], /, *, out: Path, mapping: Path | None = None, top: int = 40, train: int = 1200
+    ) -> int:
+        """NYU Depth v2, the labelled scenes (needs the extra nyu).
+
+        Args:
+            source: nyu_depth_v2_labeled.mat, or the folder that holds it.
+            out: the data folder to write.
+            mapping: classMapping40.mat, for the 40 classes that papers report on.
+            top: without a mapping, so many of the most frequent names become classes; 894 keeps all.
+            train: the first so many scenes are for training, the rest is val.
+        """
+        from photogram.data.nyu import prepare_nyu
+
+        return _say(prepare_nyu(source, out=out, mapping=mapping, top=top, train=train))
+
+    def vivid(
+        source: Positional[Path],
+        /,
+        *,
+        out: Path,
+        size: tuple[int, int] | None = None,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+    ) -> int:
+        """The authors' tone-mapped targets for CRN at 512p and 1024p; photographs of val stay plain.
+
+        Args:
+            source: a data folder.
+            out: the data folder to write.
+            size: height and width of the training, to which all splits are resized first; else each file's own.
+            device: where photographs are smoothed; auto takes a GPU where there is one.
+        """
+        from photogram.data.vivid import prepare_vivid
+
+        return _say(prepare_vivid(source, out=out, size=size, device=device))
+
+    def coarsen(
+        source: Positional[Path],
+        /,
+        *,
+        out: Path,
+        strength: Literal[1, 2, 3] = 1,
+        method: Literal["polygon", "nearest"] = "polygon",
+    ) -> int:
+        """Coarse layouts of a data folder, as a hurried annotator would draw them.
+
+        Args:
+            source: a data folder.
+            out: the data folder to write.
+            strength: 1, 2 or 3: outlines may move by 4, 8 or 16 pixels at 256 rows, gaps are 2, 4 or 8 a side.
+            method: polygons with unlabelled gaps (needs a void class), or nearest: blocks of 4, 8 or 16 pixels.
+        """
+        from photogram.data.coarsen import prepare_coarsen
+
+        made = prepare_coarsen(source, out=out, strength=strength, method=method)
+        for split, (before, after) in made.unlabelled.items():
+            print(f"{split}: {before:.1%} unlabelled before, {after:.1%} after")
+        return _say(made.prepared)
 
     def toy(*, out: Path, size: tuple[int, int] = (96, 128), train: int = 400, val: int = 40, seed: int = 0) -> int:
         """A procedural toy world: street scenes with instances, drawn by numbers.
@@ -108,8 +176,11 @@ def _prepare(arguments: Sequence[str]) -> int:
         "cityscapes": cityscapes,
         "camvid": camvid,
         "coco-stuff": coco_stuff,
+        "nyu": nyu,
         "palette": palette,
         "toy": toy,
+        "vivid": vivid,
+        "coarsen": coarsen,
     }
     return flags.choose(forms, "form", "photogram prepare", arguments)
 
@@ -131,6 +202,16 @@ def _say(prepared: Prepared) -> int:
         return 0
     print(f"next: photogram check {prepared.out}")
     return 0
+
+
+def _say_shift(found: Shift, against: str) -> None:
+    """Tell how far the shares of classes are from those of a training set, the largest first."""
+    print(
+        f"shares of classes against {against}: Jensen-Shannon divergence {found.divergence:.4f} (0 equal, 1 disjoint)"
+    )
+    for name, (here, there) in sorted(found.shares.items(), key=lambda item: -max(item[1])):
+        print(f"  {name:20} {here:7.2%} here, {there:7.2%} there")
+    print(f"  {'void':20} {found.void[0]:7.2%} here, {found.void[1]:7.2%} there")
 
 
 # --- check -----------------------------------------------------------------------------------------------------------
@@ -198,13 +279,13 @@ class TrainFlags:
 
 
 def _train(arguments: Sequence[str]) -> int:
-    from photogram.recipes import members
+    from photogram.recipes import members, word
 
     def command(recipe: type[Any]) -> type[Any]:
         parts = [("flags", tyro.conf.OmitArgPrefixes[TrainFlags]), ("recipe", tyro.conf.OmitArgPrefixes[recipe])]
         return make_dataclass(recipe.__name__, parts, namespace={"__doc__": recipe.__doc__})
 
-    recipes = {recipe.__name__.lower(): command(recipe) for recipe in members()}
+    recipes = {word(recipe): command(recipe) for recipe in members()}
     first = flags.pick(recipes, "recipe", "photogram train", arguments)
     prog, config = f"photogram train {first}", (tyro.conf.FlagCreatePairsOff,)
     asked = flags.parsed(
@@ -280,54 +361,99 @@ def _quick_check(data: Path, size: tuple[int, int], console: Console) -> bool:
 # --- synthesize ------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class SynthesizeFlags:
+    """Paint layouts with what a run has learned. Finished paintings are skipped; the same seed, the same bytes.
+
+    What a network lets you choose besides (candidates, mix, ...) is listed by `photogram synthesize RUN --help`.
+    """
+
+    run: Positional[Path]
+    """A run, or a published network."""
+    layouts: Positional[tuple[str, ...]]
+    """Layout files, folders of them, or - for a list of files on stdin, one a line."""
+    out: Path
+    """The folder for the paintings."""
+    seed: int = 0
+    """Of whatever the network draws."""
+    size: tuple[int, int] | Literal["native"] | None = None
+    """Height and width to paint at, or native for each file's own; without it, the size trained at."""
+    format: Literal["png", "jpg", "webp"] = "png"
+    """Of the paintings' files."""
+    sheet: bool = False
+    """Also write sheet.png, layouts beside paintings."""
+    animate: float = 0
+    """Also write animation.webp, the paintings by name at so many a second: the frames of a shot. 0: none."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Auto takes bf16 where the processor has it."""
+    overwrite: bool = False
+    """Paint over what was painted with other settings."""
+
+
 def _synthesize(arguments: Sequence[str]) -> int:
-    def command(
-        run: Positional[Path],
-        layouts: Positional[tuple[str, ...]],
-        /,
-        *,
-        out: Path,
-        seed: int = 0,
-        size: tuple[int, int] | Literal["native"] | None = None,
-        format: Literal["png", "jpg", "webp"] = "png",
-        sheet: bool = False,
-        precision: Literal["auto", "fp32", "bf16"] = "auto",
-        overwrite: bool = False,
-    ) -> int:
-        """Paint layouts with what a run has learned. Finished paintings are skipped; the same seed, the same bytes.
+    from photogram.generator import CONFIG, Generator
+    from photogram.recipes import kind
 
-        Args:
-            run: a run, or a published network.
-            layouts: layout files, folders of them, or - for a list of files on stdin, one a line.
-            out: the folder for the paintings.
-            seed: of whatever the network draws.
-            size: height and width to paint at, or native for each file's own; without it, the size trained at.
-            format: png, jpg or webp.
-            sheet: also write sheet.png, layouts beside paintings.
-            precision: bf16 or fp32; auto takes bf16 where the processor has it.
-            overwrite: paint over what was painted with other settings.
-        """
-        from photogram.recipes import load
-        from photogram.synthesis import collect, synthesize
+    found = next((word for word in arguments if (Path(word) / CONFIG).is_file()), None)
+    network = None if found is None else kind(found)
+    options = network.Options if network is not None and issubclass(network, Generator) else None
+    parts: list[tuple[str, Any]] = [("flags", tyro.conf.OmitArgPrefixes[SynthesizeFlags])]
+    if options is not None and fields(options):
+        parts.append(("options", tyro.conf.OmitArgPrefixes[options]))
+    command = make_dataclass("Synthesize", parts, namespace={"__doc__": SynthesizeFlags.__doc__})
+    prog, config = "photogram synthesize", (tyro.conf.FlagCreatePairsOff,)
+    asked = flags.parsed(lambda args: tyro.cli(command, prog=prog, args=args, config=config), prog, arguments)
+    return _run_synthesis(asked.flags, getattr(asked, "options", None))
 
-        summary = synthesize(
-            load(run),
-            collect(layouts, sys.stdin),
-            out,
-            seed=seed,
-            size=size,
-            format=format,
-            sheet=sheet,
-            precision=precision,
-            overwrite=overwrite,
-            source=run,
-        )
-        for failure in summary.failures:
-            print(f"photogram: {failure}", file=sys.stderr)
-        print(f"{out}: {summary.painted} painted, {summary.skipped} were there, {summary.failed} failed")
-        return 1 if summary.failures else 0
 
-    return _parse(command, "synthesize", arguments)
+def _run_synthesis(asked: SynthesizeFlags, options: Any) -> int:
+    from photogram.recipes import load
+    from photogram.recipes.crn import Choice
+    from photogram.synthesis import collect, synthesize
+
+    best = isinstance(options, Choice) and options.candidates == "best"
+    summary = synthesize(
+        load(asked.run),
+        collect(asked.layouts, sys.stdin),
+        asked.out,
+        seed=asked.seed,
+        size=asked.size,
+        format=asked.format,
+        sheet=asked.sheet,
+        animate=asked.animate,
+        precision=asked.precision,
+        overwrite=asked.overwrite,
+        source=asked.run,
+        options=options,
+        choose=_nearest() if best else None,
+    )
+    for failure in summary.failures:
+        print(f"photogram: {failure}", file=sys.stderr)
+    print(f"{asked.out}: {summary.painted} painted, {summary.skipped} were there, {summary.failed} failed")
+    return 1 if summary.failures else 0
+
+
+def _nearest() -> Choose:
+    """Keeps the candidate that is nearest, in LPIPS, to the photograph beside the layout."""
+    from photogram.images import read_photo, resize_photo
+    from photogram.metrics.lpips import load_lpips
+    from photogram.scene import from_pixels
+    from photogram.synthesis import beside
+
+    lpips = load_lpips()
+
+    def choose(candidates: Tensor, layout: Path) -> int:
+        path = beside(layout)
+        if path is None:
+            raise UserError(
+                f"{layout}: has no photograph beside it (photos/{layout.stem}.*) that could tell which candidate is "
+                "best; --candidates takes a number, or all"
+            )
+        size = (candidates.shape[-2], candidates.shape[-1])
+        photo = from_pixels(resize_photo(read_photo(path), size))[None].to(candidates)
+        return int(lpips(candidates, photo.expand(len(candidates), -1, -1, -1)).argmin())
+
+    return choose
 
 
 # --- evaluate --------------------------------------------------------------------------------------------------------
@@ -340,7 +466,7 @@ def _evaluate(arguments: Sequence[str]) -> int:
         *,
         protocol: str | None = None,
         data: Path | None = None,
-        out: Path = Path("evaluation"),
+        out: Path | None = None,
         segmenter: Path | None = None,
         trunk_file: Path | None = None,
         repeats: int = 1,
@@ -354,7 +480,7 @@ def _evaluate(arguments: Sequence[str]) -> int:
                 evaluations, which are compared as they are, and alone need no protocol and no data.
             protocol: a protocol's name, or its file.
             data: the data folder, whose split the protocol names.
-            out: paintings and results go into a folder in it that has the protocol's name.
+            out: paintings and results go into a folder in it that has the protocol's name; without it, evaluation.
             segmenter: a network that reads photographs, in place of the protocol's: a run, or the JSON description of
                 an ONNX or torch.export file.
             trunk_file: weights of the protocol's feature network, where it is no embedded one.
@@ -362,48 +488,30 @@ def _evaluate(arguments: Sequence[str]) -> int:
             brackets: also judge real photographs of training, at random and those of the nearest layouts.
             html: also write evaluation.html, one file to open.
         """
-        from photogram.judging import Asked, judge, write_page
-        from photogram.metrics.brackets import write_brackets
-        from photogram.metrics.protocol import load_protocol
-        from photogram.metrics.result import read_result
+        from photogram.judging import compare
         from photogram.recipes import load
 
-        if not subjects:
-            raise UserError("there is nothing to judge; give runs, or folders of images")
-        stored = [read_result(path) for path in subjects if path.suffix == ".json"]
-        judged_now = tuple(path for path in subjects if path.suffix != ".json")
-        if not judged_now:
-            return _show(stored)
-        if protocol is None or data is None:
-            raise UsageError(f"{judged_now[0]}: to judge it, give --protocol NAME and --data DIR")
-        chosen = load_protocol(protocol)
-        out = out / chosen.name
-        if brackets:
-            written = write_brackets(data, chosen, out / "brackets")
-            judged_now = (*judged_now, written.photographs, written.retrieval)
-        judged = judge(
-            Asked(
-                subjects=judged_now,
-                protocol=chosen,
-                data=data,
-                out=out,
-                load=load,
-                segmenter=segmenter,
-                trunk_file=trunk_file,
-                repeats=repeats,
-            )
+        found = compare(
+            subjects,
+            load,
+            protocol=protocol,
+            data=data,
+            out=out,
+            segmenter=segmenter,
+            trunk_file=trunk_file,
+            repeats=repeats,
+            brackets=brackets,
+            html=html,
         )
-        _show([*judged.results, *stored])
-        if html or len(judged_now) > 1:
-            write_page(judged, out)
-        opened = out / "evaluation.html" if html or len(judged_now) > 1 else out / judged.results[0].subject["name"]
-        print(f"written: {opened}")
+        _show(found.results)
+        if found.opened is not None:
+            print(f"written: {found.opened}")
         return 0
 
     return _parse(command, "evaluate", arguments)
 
 
-def _show(results: Sequence[Result]) -> int:
+def _show(results: Sequence[Result]) -> None:
     """Print the tables of some results, and what a reader must know about them."""
     from rich.console import Console
 
@@ -414,7 +522,29 @@ def _show(results: Sequence[Result]) -> int:
         console.print(table)
     for warning in dict.fromkeys(w for result in results for w in result.warnings):
         print(f"photogram: note: {warning}", file=sys.stderr)
-    return 0
+
+
+# --- import ----------------------------------------------------------------------------------------------------------
+
+
+def _import(arguments: Sequence[str]) -> int:
+    def crn(checkpoint: Positional[Path], /, *, out: Path) -> int:
+        """A network that the authors of CRN released, from its TensorFlow checkpoint; TensorFlow is not needed.
+
+        Args:
+            checkpoint: NAME of NAME.index and NAME.data-00000-of-00001, one of these files, or their folder.
+            out: the folder for the published network, new or empty.
+        """
+        from photogram.interop.crn import import_crn
+
+        made = import_crn(checkpoint, out=out)
+        (height, width), images = made.form.size, made.form.candidates
+        paints = f"{images} candidates of each layout" if images > 1 else "one painting of each layout"
+        print(f"{out}: {made.parameters:,} parameters, {height} x {width}, {paints}; {out / 'README.md'} says more")
+        print(f"next: photogram synthesize {out} LAYOUTS --out painted")
+        return 0
+
+    return flags.choose({"crn": crn}, "source", "photogram import", arguments)
 
 
 # --- quickstart ------------------------------------------------------------------------------------------------------
@@ -454,4 +584,5 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": _train,
     "synthesize": _synthesize,
     "evaluate": _evaluate,
+    "import": _import,
 }

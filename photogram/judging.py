@@ -1,39 +1,40 @@
 """Runs and folders of images to results: what `photogram evaluate` does.
 
 A run is painted into a folder first, by `synthesize`, so that an interruption loses no painting and everything that was
-judged can be looked at. Results are written beside: `OUT/NAME/result.json`.
+judged can be looked at: `OUT/NAME/seed-N/painted-HASH`, by a hash of the weights and of everything else that paintings
+depend on, so that a run that was trained on is painted anew. Results are written beside: `OUT/NAME/result.json`, and
+`per-image.csv`.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from typing import Protocol as Typed
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from photogram.collecting import Item
 from photogram.data.folder import Folder
-from photogram.errors import UserError
-from photogram.generator import CONFIG, Generator, Reader
+from photogram.errors import UsageError, UserError
+from photogram.generator import CONFIG, Generator, NoOptions, Reader
 from photogram.images import replacing, write_image
-from photogram.metrics.bootstrap import means as resampled_means
-from photogram.metrics.bootstrap import percentiles, resampled
+from photogram.metrics.brackets import Brackets, write_brackets
 from photogram.metrics.cache import kept
-from photogram.metrics.diversity import diversity, flicker
-from photogram.metrics.evaluate import Judges, Reals, evaluate, look, reals_of
+from photogram.metrics.evaluate import Judges, Reals, look, look_at, measured, provenance, reals_of
 from photogram.metrics.features import Seen, load_extractor
 from photogram.metrics.imported import ImportedSegmenter
 from photogram.metrics.lpips import load_lpips
 from photogram.metrics.pictures import Pictures
-from photogram.metrics.protocol import FOLDER, Protocol
-from photogram.metrics.result import Measure, Result
-from photogram.metrics.table import contact_sheet, page
+from photogram.metrics.protocol import FOLDER, Protocol, load_protocol
+from photogram.metrics.result import Repeats, Result, protocols_differ, provenances_differ, read_result
+from photogram.metrics.table import contact_sheet, most_different, page
 from photogram.nn.trunks import weights_digest
-from photogram.scene import SceneSpec, class_difference, draw, from_pixels
+from photogram.scene import SceneSpec, class_difference, draw
 from photogram.synthesis import synthesize
 
 Load = Callable[[Path], Any]
@@ -53,6 +54,7 @@ class Asked:
         segmenter: a published segmenter or the JSON description of an imported one, in place of the protocol's.
         trunk_file: weights of the protocol's feature network, where they are no embedded ones.
         repeats: so many seeds, from the protocol's on.
+        stored: results of earlier evaluations to compare with.
         quiet: show no progress.
     """
 
@@ -64,29 +66,35 @@ class Asked:
     segmenter: Path | None = None
     trunk_file: Path | None = None
     repeats: int = 1
+    stored: tuple[Result, ...] = ()
     quiet: bool = False
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Results in the order of the subjects, with where their images are."""
+    """Results in the order of the subjects, with where their images are; then those that were stored, without."""
 
     results: list[Result]
     pictures: list[Pictures]
     reals: Reals
+    stored: list[Result]
 
 
 def judge(asked: Asked) -> Judged:
     """Judge every subject, and write `OUT/NAME/result.json` for each.
 
     Raises:
-        UserError: for anything that would make the numbers not what the protocol says.
+        UserError: for anything that would make the numbers not what the protocol says; before anything is judged where
+            a stored result does not compare.
     """
     if asked.repeats < 1:
         raise UserError(f"--repeats {asked.repeats}: must be 1 or more")
     names = _names(asked.subjects)
+    _check_protocols(asked.stored, asked.protocol)
     reals = reals_of(asked.data, asked.protocol, asked.quiet)
     judges = _judges(asked, reals.spec)
+    for result in asked.stored:
+        _agree(result, provenances_differ(result.provenance, provenance(reals, judges)))
     known = kept(
         judges.extractor.identity,
         reals.digest,
@@ -97,9 +105,20 @@ def judge(asked: Asked) -> Judged:
         result, images = _one(asked, subject, name, reals, judges, known)
         (asked.out / name).mkdir(parents=True, exist_ok=True)
         result.write(asked.out / name / "result.json")
+        result.write_images(asked.out / name / "per-image.csv")
         results.append(result)
         pictures.append(images)
-    return Judged(results, pictures, reals)
+    return Judged(results, pictures, reals, list(asked.stored))
+
+
+def _check_protocols(stored: Sequence[Result], protocol: Protocol) -> None:
+    for result in stored:
+        _agree(result, protocols_differ(result.protocol, protocol))
+
+
+def _agree(stored: Result, why: str | None) -> None:
+    if why is not None:
+        raise UserError(f"{stored.subject['name']} does not compare with what is to be judged: {why}")
 
 
 def _names(subjects: Sequence[Path]) -> list[str]:
@@ -161,23 +180,21 @@ def _segmenter(asked: Asked, spec: SceneSpec) -> tuple[Any, str]:
 def _one(asked: Asked, subject: Path, name: str, reals: Reals, judges: Judges, known: Seen) -> tuple[Result, Pictures]:
     """One subject: painted where it is a network, judged once for each seed, with what several seeds tell."""
     seeds = range(asked.protocol.seed, asked.protocol.seed + asked.repeats)
+    protocols = [replace(asked.protocol, seed=seed) for seed in seeds]
     paints = (subject / CONFIG).is_file()
-    found: list[tuple[Result, list[Pictures]]] = []
-    for seed in seeds:
-        protocol = replace(asked.protocol, seed=seed)
-        sets = _painted(asked, subject, name, protocol) if paints else [Pictures(subject)]
-        images = sets[0]
-        result = evaluate(images, reals, protocol, judges, name=name, real_features=known, quiet=asked.quiet)
-        found.append((result, sets))
-    first, sets = found[0]
-    first.warnings.extend(_doubts(asked, subject, paints, sets, reals))
-    measures = dict(first.measures)
-    if len(sets) > 1:
-        measures |= _diversity(sets, reals, asked.protocol, judges)
-    if asked.protocol.frames:
-        measures |= _flicker(sets[0], reals, asked.protocol)
-    repeats = {key: [result.measures[key].value for result, _ in found] for key in first.measures if asked.repeats > 1}
-    return replace(first, measures=measures, repeats=repeats), sets[0]
+    painter = _Painter(asked, subject, name, reals) if paints else None
+    sets = [Pictures(subject)] if painter is None else painter.paint(protocols[0])
+    looked = look_at(sets, reals, protocols[0], judges, asked.quiet)
+    found: list[Result] = []
+    for protocol in protocols:
+        if painter is not None and found:  # the images of a folder are the same for every seed
+            looked = look_at(painter.paint(protocol), reals, protocol, judges, asked.quiet)
+        found.append(measured(looked, known, reals, protocol, judges, name))
+    first, repeats = found[0], {}
+    for key in first.measures if len(found) > 1 else ():
+        repeats[key] = Repeats.of([result.measures[key].value for result in found])
+    doubts = [*first.warnings, *_doubts(asked, subject, paints, sets, reals)]
+    return replace(first, warnings=doubts, repeats=repeats), sets[0]
 
 
 def _doubts(asked: Asked, subject: Path, paints: bool, sets: list[Pictures], reals: Reals) -> list[str]:
@@ -192,79 +209,166 @@ def _doubts(asked: Asked, subject: Path, paints: bool, sets: list[Pictures], rea
     return doubts
 
 
-def _painted(asked: Asked, subject: Path, name: str, protocol: Protocol) -> list[Pictures]:
-    """Paint the protocol's layouts with a network, into a folder for each sample."""
-    generator = asked.load(subject)
-    if not isinstance(generator, Generator):
-        raise UserError(f"{subject}: holds a {type(generator).__name__}, which paints nothing")
-    folder = Folder(asked.data, protocol.split)
-    items = [Item(pair.layout, pair.stem) for pair in folder.pairs[: protocol.count or len(folder)]]
-    sets = []
-    for sample in range(protocol.samples):
-        out = asked.out / name / f"seed-{protocol.seed}" / (f"sample-{sample}" if sample else "painted")
+class _OneOf(Typed):
+    """Options of a generator that paints several candidates in a pass: see `Generator.candidates`."""
+
+    def __call__(self, *, candidates: int) -> NoOptions:
+        """To keep the candidate of that number."""
+        ...
+
+
+class _Painter:
+    """Paints the protocol's layouts with a network, into a folder for each sample."""
+
+    def __init__(self, asked: Asked, subject: Path, name: str, reals: Reals):
+        generator = asked.load(subject)
+        if not isinstance(generator, Generator):
+            raise UserError(f"{subject}: holds a {type(generator).__name__}, which paints nothing")
+        self.generator, self.subject, self.out, self.quiet = generator, subject, asked.out / name, asked.quiet
+        stems = {pair.stem: pair.layout for pair in Folder(asked.data, asked.protocol.split).pairs}
+        self.items = [Item(stems[stem], stem) for stem in reals.names]
+        self.made_of = {
+            "network": type(generator).__name__,
+            "weights": weights_digest(generator),
+            "scenes": reals.scenes_digest,
+            "size": asked.protocol.size,
+        }
+
+    def paint(self, protocol: Protocol) -> list[Pictures]:
+        """The paintings of a seed, a folder for each sample; what is finished is not painted again."""
+        return [self._sample(protocol, sample) for sample in range(protocol.samples)]
+
+    def _sample(self, protocol: Protocol, sample: int) -> Pictures:
+        """A layout's samples are the candidates of one pass where there are enough of them, else of other seeds."""
+        options, seed = self.generator.Options(), protocol.seed + 1_000_003 * sample
+        if self.generator.candidates > 1 and protocol.samples <= self.generator.candidates:
+            options, seed = cast(_OneOf, self.generator.Options)(candidates=sample), protocol.seed
+        made_of = json.dumps({**self.made_of, "options": asdict(options)}, sort_keys=True)
+        which = f"sample-{sample}" if sample else "painted"
+        name = f"{which}-{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
+        out = self.out / f"seed-{protocol.seed}" / name
         summary = synthesize(
-            generator,
-            items,
+            self.generator,
+            self.items,
             out,
-            source=subject,
-            seed=protocol.seed + 1_000_003 * sample,
+            source=self.subject,
+            seed=seed,
             size=protocol.size,
+            options=options,
             precision="fp32",
-            quiet=asked.quiet,
+            quiet=self.quiet,
         )
         if summary.failures:
-            raise UserError(f"{subject}: {summary.failures[0]} ({summary.failed} such)")
-        sets.append(Pictures(out))
-    return sets
-
-
-def _read(pictures: Pictures, names: list[str], protocol: Protocol) -> Tensor:
-    return from_pixels(np.stack([pictures.read(name, protocol.size) for name in names]))
-
-
-def _diversity(sets: list[Pictures], reals: Reals, protocol: Protocol, judges: Judges) -> dict[str, Measure]:
-    values = []
-    for name in reals.names:
-        values.append(diversity([_read(images, [name], protocol) for images in sets], judges.lpips))
-    distances = torch.cat(values)
-    weights = resampled(len(distances), protocol.resamples, protocol.seed)
-    about = f"mean LPIPS between {len(sets)} paintings of one layout"
-    interval = percentiles(resampled_means(distances, weights))
-    return {f"diversity[{judges.lpips.name}]": Measure(float(distances.mean()), interval, "higher", about)}
-
-
-def _flicker(images: Pictures, reals: Reals, protocol: Protocol) -> dict[str, Measure]:
-    """Frame by frame, so that a long shot need not fit into memory."""
-    ours, theirs = [], []
-    for a, b in zip(range(len(reals.names) - 1), range(1, len(reals.names)), strict=True):
-        painted = _read(images, [reals.names[a], reals.names[b]], protocol)
-        photos = from_pixels(np.stack([reals.photo(a), reals.photo(b)]))
-        layouts = torch.from_numpy(np.stack([reals.layout(a), reals.layout(b)])).long()
-        change = flicker(painted, photos, layouts)
-        ours.append(change.images)
-        theirs.append(change.photographs)
-    about = "change of a pixel between frames where its class stays, in grey levels"
-    return {
-        "flicker": Measure(float(torch.cat(ours).nanmean()), None, "lower", about),
-        "flicker of photographs": Measure(float(torch.cat(theirs).nanmean()), None, "", about),
-    }
+            raise UserError(f"{self.subject}: {summary.failures[0]} ({summary.failed} such)")
+        return Pictures(out)
 
 
 def write_page(judged: Judged, out: Path) -> None:
-    """`differ.png` and `evaluation.html`: where systems differ most, and everything in one file."""
-    reals = judged.reals
+    """`differ.png` and `evaluation.html`: where systems differ most, and everything in one file.
+
+    Stored results are in its tables, and count where systems differ; their images are not at hand.
+    """
+    reals, results = judged.reals, [*judged.results, *judged.stored]
     place = {name: n for n, name in enumerate(reals.names)}
     size = judged.results[0].protocol.size
+    pairs = zip(judged.results, judged.pictures, strict=True)
     contact = contact_sheet(
-        judged.results,
+        most_different(results),
         lambda name: draw(reals.layout(place[name]), reals.spec),
-        [_reader(images, size) for images in judged.pictures],
+        {result.subject["name"]: _reader(images, size) for result, images in pairs},
         lambda name: reals.photo(place[name]),
     )
     write_image(contact, out / "differ.png")
     with replacing(out / "evaluation.html") as file:
-        file.write(page(judged.results, contact).encode())
+        file.write(page(results, contact).encode())
 
 
 def _reader(images: Pictures, size: tuple[int, int]) -> Callable[[str], np.ndarray]:
     return lambda name: images.read(name, size)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Results side by side, and what was written for a person to open; None where nothing was judged."""
+
+    results: list[Result]
+    opened: Path | None
+
+
+def compare(
+    subjects: Sequence[Path],
+    load: Load,
+    *,
+    protocol: str | None = None,
+    data: Path | None = None,
+    out: Path | None = None,
+    segmenter: Path | None = None,
+    trunk_file: Path | None = None,
+    repeats: int = 1,
+    brackets: bool = False,
+    html: bool = False,
+    quiet: bool = False,
+) -> Compared:
+    """Judge runs and folders of images side by side with stored results (`.json`): what `photogram evaluate` does.
+
+    Args:
+        subjects: what to compare, in this order but for stored results, which come last.
+        load: opens a published network.
+        protocol: a protocol's name, or its file.
+        data: the data folder whose split is judged.
+        out: gets a folder of the protocol's name; `evaluation` where nothing is said.
+        segmenter: as in `Asked`.
+        trunk_file: as in `Asked`.
+        repeats: as in `Asked`.
+        brackets: also judge the two brackets.
+        html: also write the page, which several subjects get anyway.
+        quiet: show no progress.
+
+    Raises:
+        UserError: for anything that would make the numbers not what the protocol says.
+    """
+    if not subjects:
+        raise UserError("there is nothing to judge; give runs, or folders of images")
+    files = [path for path in subjects if path.suffix == ".json"]
+    judged_now = tuple(path for path in subjects if path.suffix != ".json")
+    if not judged_now:
+        idle = {"--protocol": protocol, "--data": data, "--out": out, "--segmenter": segmenter}
+        idle |= {"--trunk-file": trunk_file, "--repeats": repeats > 1, "--brackets": brackets, "--html": html}
+        given = [flag for flag, value in idle.items() if value not in (None, False)]
+        if given:
+            raise UsageError(
+                f"{', '.join(given)}: no use where nothing is judged, since all results are stored; leave it out"
+            )
+        return Compared(_opened(files, []), None)
+    if protocol is None or data is None:
+        raise UsageError(f"{judged_now[0]}: to judge it, give --protocol NAME and --data DIR")
+    chosen = load_protocol(protocol)
+    out = (out or Path("evaluation")) / chosen.name
+    places = Brackets.within(out / "brackets")
+    judged_now += (places.photographs, places.retrieval) if brackets else ()
+    stored = tuple(_opened(files, _names(judged_now)))
+    _check_protocols(stored, chosen)
+    if brackets:
+        write_brackets(data, chosen, out / "brackets", quiet)
+    asked = Asked(judged_now, chosen, data, out, load, segmenter, trunk_file, repeats, stored, quiet)
+    judged = judge(asked)
+    several = len(judged_now) + len(stored) > 1
+    if html or several:
+        write_page(judged, out)
+    opened = out / "evaluation.html" if html or several else out / judged.results[0].subject["name"]
+    return Compared([*judged.results, *judged.stored], opened)
+
+
+def _opened(files: Sequence[Path], taken: Sequence[str]) -> list[Result]:
+    """Stored results, each by a name of its own: where that is taken, with its file, and with a number if need be."""
+    results = [read_result(path) for path in files]
+    names = [*taken, *(str(result.subject["name"]) for result in results)]
+    used: list[str] = []
+    for path, result in zip(files, results, strict=True):
+        name = str(result.subject["name"])
+        used.append(f"{name} ({path})" if names.count(name) > 1 else name)
+    found = []
+    for n, (name, result) in enumerate(zip(used, results, strict=True)):
+        twins = used[:n].count(name)
+        found.append(replace(result, subject={**result.subject, "name": f"{name} #{twins + 1}" if twins else name}))
+    return found

@@ -26,7 +26,7 @@ class Opinion(Protocol):
 
     @property
     def score(self) -> float:
-        """By which the best is chosen; more is better."""
+        """By which the best is chosen; more is better, and what is not finite is worst."""
         ...
 
 
@@ -82,13 +82,25 @@ def ask(
         prefix = "" if len(networks) == 1 else f"{name} "
         said |= {f"{prefix}{key}": value for key, value in opinion.values.items()}
         scores[name] = opinion.score
-        if all(opinion.score > earlier["scores"].get(name, -math.inf) for earlier in before):
+        if all(_rank(opinion.score) > _rank(earlier["scores"].get(name)) for earlier in before):
             folder = out / BEST if len(networks) == 1 else out / BEST / name
             network.save_pretrained(folder, model_card(network, {**facts, "chosen": f"best of {RECORD}"}))
     _write(out, [*before, {"step": step, **said, "scores": scores}])
     return said
 
 
+def _rank(score: float | None) -> float:
+    """What is not finite, null in the record, is worse than any number."""
+    return score if score is not None and math.isfinite(score) else -math.inf
+
+
 def _write(out: Path, lines: list[dict[str, Any]]) -> None:
     with replacing(out / RECORD) as file:
-        file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+        file.write("".join(json.dumps(_plain(line), allow_nan=False) + "\n" for line in lines).encode())
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: what is not finite is null."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

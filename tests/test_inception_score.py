@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from photogram.metrics.inception_score import inception_score
+from photogram.metrics.bootstrap import resampled
+from photogram.metrics.inception_score import inception_score, resampled_scores
 
 SURE = 1e4
 """So many logits more, and all other classes have probability 0 in float64."""
@@ -77,6 +79,21 @@ def test_probabilities_that_underflow_contribute_nothing():
     assert inception_score(logits, 1).score == pytest.approx(expected, rel=1e-12)
     banned = logits.masked_fill(logits == 0, -math.inf)
     assert inception_score(banned, 1).score == pytest.approx(expected, rel=1e-12)
+
+
+def test_resampled_scores_are_those_of_images_as_often_as_they_were_drawn():
+    logits, weights = random_logits(23, 5), resampled(23, 40, 0)
+    bounds = [i * 23 // 4 for i in range(5)]
+    for found, often in zip(resampled_scores(logits, weights, 4).tolist(), weights.long(), strict=True):
+        parts = [logits[a:b].repeat_interleave(often[a:b], 0) for a, b in pairwise(bounds)]
+        drawn = [plain(part, 1)[0] for part in parts if len(part)]
+        assert found == pytest.approx(sum(drawn) / len(drawn), rel=1e-12)
+
+
+def test_a_split_from_which_nothing_was_drawn_has_no_score():
+    logits, weights = random_logits(4, 3), torch.tensor([[0.0, 0.0, 3.0, 1.0]]).double()
+    expected, _ = plain(logits[2:].repeat_interleave(torch.tensor([3, 1]), 0), 1)
+    assert float(resampled_scores(logits, weights, 2)) == pytest.approx(expected, rel=1e-12)
 
 
 class Given(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 from photogram.errors import UserError
 from photogram.generator import Reader
+from photogram.metrics.evaluate import reals_of
+from photogram.metrics.features import load_extractor
 from photogram.metrics.protocol import FOLDER, Protocol, load_protocol, parse_protocol, shipped
 from photogram.nn.trunks import weights_digest
 from photogram.recipes import load
@@ -28,6 +31,17 @@ def test_the_protocols_of_the_issue_are_there():
     wanted = {"camvid-192x256-v1", "cityscapes-256x512-v1", "cityscapes-512x1024-v1", "coco-stuff-256-v1"}
     assert wanted <= set(shipped())
     assert load_protocol("cityscapes-512x1024-v1").size == (512, 1024)
+
+
+def test_what_comes_with_the_package_and_can_be_known_is_pinned():
+    """The scenes of CamVid, where the data is at hand, and the embedded network."""
+    trunk = load_extractor("squeezenet").digest
+    shared = Path(os.environ.get("PHOTOGRAM_SHARED", Path(__file__).parents[2] / "shared"))
+    for name in ("camvid-192x256-v1", "camvid-shot-192x256-v1"):
+        protocol = load_protocol(name)
+        assert protocol.trunk_sha256 == trunk and len(protocol.scenes) == 64
+        if (shared / "data" / "camvid").is_dir():
+            assert reals_of(shared / "data" / "camvid", protocol, quiet=True).scenes_digest == protocol.scenes
 
 
 def test_a_file_is_as_good_as_a_name(tmp_path):
@@ -50,6 +64,9 @@ def test_a_file_is_as_good_as_a_name(tmp_path):
         ({"precision": "fp16"}, "it must be fp32 or bf16"),
         ({"ignored": "void"}, "ignored is 'void'"),
         ({"resamples": 1}, "resamples is 1; it must be 2 or more"),
+        ({"seed": 99999999999999999999}, "seed is 99999999999999999999; it must be below 2^63"),
+        ({"truncation": -5.0}, "truncation is -5.0; it must be 1.0, since no generator here has a truncation yet"),
+        ({"truncation": 0.7}, "truncation is 0.7; it must be 1.0"),
     ],
 )
 def test_a_field_that_is_wrong_is_named(changes, words):

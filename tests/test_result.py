@@ -12,7 +12,7 @@ import torch
 from photogram.errors import UserError
 from photogram.metrics.bootstrap import Interval
 from photogram.metrics.protocol import Protocol
-from photogram.metrics.result import Measure, Result, differences, disagreement, read_result
+from photogram.metrics.result import Measure, Repeats, Result, differences, disagreement, read_result
 
 PROTOCOL = Protocol("p-v1", "for tests", "val", (32, 48), resamples=500)
 
@@ -35,6 +35,20 @@ def test_a_result_comes_back_from_its_file(tmp_path):
     result().write(tmp_path / "r.json")
     assert read_result(tmp_path / "r.json") == result()
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
+
+
+def test_what_seeds_gave_comes_back_too(tmp_path):
+    known = result(repeats={"LPIPS[x]": Repeats.of([1.0, 2.0, 4.0]), "PSNR": Repeats.of([1.0, math.inf])})
+    known.write(tmp_path / "r.json")
+    found = read_result(tmp_path / "r.json").repeats
+    assert found["LPIPS[x]"] == known.repeats["LPIPS[x]"]
+    assert (found["LPIPS[x]"].mean, found["LPIPS[x]"].deviation) == pytest.approx((7 / 3, (7 / 3) ** 0.5))
+    assert math.isnan(found["PSNR"].mean) and math.isnan(found["PSNR"].deviation)
+
+
+def test_the_table_of_images_has_a_line_for_each(tmp_path):
+    result(values=(1.0, math.inf, 0.1, 2.0), names=["a", "b,c", "d", "e"]).write_images(tmp_path / "i.csv")
+    assert (tmp_path / "i.csv").read_text() == 'name,LPIPS[x]\na,1.0\n"b,c",inf\nd,0.1\ne,2.0\n'
 
 
 def test_what_is_not_finite_is_null_in_the_file(tmp_path):
@@ -81,10 +95,17 @@ def test_differences_are_paired():
     first = (torch.randn(60) * 100).tolist()
     a, b = result("a", tuple(first)), result("b", tuple(v + 0.5 for v in first))
     found = differences(a, b)["LPIPS[x]"]
-    assert found.value == pytest.approx(0.5, abs=1e-4) and found.decided
-    assert found.interval == pytest.approx((0.5, 0.5), abs=1e-4)
+    assert found.value == pytest.approx(0.5, abs=1e-12) and found.decided
+    assert found.interval == pytest.approx((0.5, 0.5), abs=1e-12)
     opposite = differences(b, a)["LPIPS[x]"]
     assert opposite.value == pytest.approx(-found.value)
+
+
+def test_equal_scores_differ_by_nothing_and_decide_nothing():
+    torch.manual_seed(1)
+    scores = tuple(torch.rand(60, dtype=torch.float64).tolist())  # which float32 would round
+    found = differences(result("a", scores), result("b", scores))["LPIPS[x]"]
+    assert (found.value, *found.interval) == (0, 0, 0) and not found.decided
 
 
 def test_a_difference_by_chance_is_undecided():

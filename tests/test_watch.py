@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,7 @@ from photogram.metrics.watch import Watch
 from photogram.opinions import BEST, RECORD
 from photogram.recipes.crn import CascadedRefinementNetwork
 from photogram.recipes.segmenter import SegmentationNetwork
+from photogram.scene import Condition, Layout, Scene
 from photogram.training import Plan, train
 
 SIZE = (32, 48)
@@ -72,6 +74,25 @@ def test_what_was_said_after_the_state_is_said_again(tmp_path):
     assert [o["step"] for o in opinions(tmp_path)] == [4, 8, 12] and opinions(tmp_path)[2]["niceness"] == 0.9
 
 
+@pytest.mark.parametrize("nothing", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_is_never_the_best(tmp_path, nothing):
+    judge = Judge(nothing, 0.2, nothing)
+    train(Colors(), Blocks(), tmp_path, PLAN, judge=judge)
+    kept = Colors.networks[0].from_pretrained(tmp_path / BEST)
+    assert all(torch.equal(v, judge.seen[1][k]) for k, v in kept.state_dict().items())
+    lines = [json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / RECORD).read_text().splitlines()]
+    assert [line["niceness"] for line in lines] == [None, 0.2, None]
+    assert [line["scores"] for line in lines] == [{"colors": None}, {"colors": 0.2}, {"colors": None}]
+
+
+def test_a_record_of_no_numbers_goes_on(tmp_path):
+    train(Colors(), Blocks(), tmp_path, replace(PLAN, steps=4), judge=Judge(math.nan))
+    judge = Judge(-3.0, -4.0)
+    train(Colors(), Blocks(), tmp_path, PLAN, judge=judge)
+    kept = Colors.networks[0].from_pretrained(tmp_path / BEST)
+    assert all(torch.equal(v, judge.seen[0][k]) for k, v in kept.state_dict().items())
+
+
 def test_a_damaged_record_is_named(tmp_path):
     train(Colors(), Blocks(), tmp_path, replace(PLAN, steps=4), judge=Judge(0.1))
     (tmp_path / RECORD).write_text("{")
@@ -113,6 +134,22 @@ def test_readers_are_judged_by_their_mean_iou():
     found = Watch(scenes, load_lpips())(SegmentationNetwork(spec=scenes.spec, width=16))
     assert found is not None and set(found.values) == {"mean_iou", "pixel_accuracy"}
     assert found.score == found.values["mean_iou"] and 0 <= found.score <= 1
+
+
+class AllVoid(Toy):
+    """Scenes whose every pixel is unlabelled."""
+
+    def __getitem__(self, key: tuple[int, int]) -> Scene:
+        condition, photo = super().__getitem__(key)
+        assert condition.layout is not None and self.spec.void is not None
+        return Scene(Condition(Layout(torch.full_like(condition.layout.classes, self.spec.void))), photo)
+
+
+def test_where_all_is_void_nothing_can_be_read():
+    scenes = AllVoid("val", size=SIZE, count=2)
+    found = Watch(scenes, load_lpips())(SegmentationNetwork(spec=scenes.spec, width=16))
+    assert found is not None and math.isnan(found.score)
+    assert all(math.isnan(value) for value in found.values.values()) and len(found.values) == 2
 
 
 def test_of_other_networks_it_has_no_opinion():

@@ -1,9 +1,9 @@
 """Two systems that paint nothing, between which every number of a real one is read.
 
-- `random-photographs`: other real photographs, one for each layout, chosen at random: what two sets of photographs
-  measure against each other. No set measure can be expected to be better.
+- `random-photographs`: photographs of training, one for each layout, chosen at random: what another set of photographs
+  measures. They are of all of training, whose mix of scenes is not that of the layouts that are judged.
 - `retrieval`: the photograph of the training layout that is nearest. It flatters set measures, since every image is a
-  photograph, and shows what the measures of pairs and of consistency are for.
+  photograph, and of a scene such as was asked for; it shows what the measures of pairs and of consistency are for.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ class Brackets:
 
     photographs: Path
     retrieval: Path
+
+    @classmethod
+    def within(cls, out: Path) -> Brackets:
+        """Where `write_brackets` puts them."""
+        return cls(out / "random-photographs", out / "retrieval")
 
 
 def agreement(asked: Tensor, known: Tensor, ignored: int | None) -> Int[Tensor, " n"]:
@@ -65,7 +70,7 @@ def write_brackets(data: Path, protocol: Protocol, out: Path, quiet: bool = Fals
             advance(known.name(n))
     stacked = torch.stack(layouts)
     drawn = np.random.default_rng(protocol.seed).permutation(len(known))[:count]
-    brackets = Brackets(out / "random-photographs", out / "retrieval")
+    brackets = Brackets.within(out)
     for folder in (brackets.photographs, brackets.retrieval):
         folder.mkdir(parents=True, exist_ok=True)
     with progress("writing", count, 0, quiet) as advance:

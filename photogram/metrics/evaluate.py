@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol as Typed
 from typing import runtime_checkable
@@ -20,25 +21,28 @@ from torch import Tensor
 from photogram.data.folder import Folder
 from photogram.errors import UserError
 from photogram.metrics import fidelity
-from photogram.metrics.bootstrap import around, means, percentiles, resampled, within
-from photogram.metrics.consistency import Consistency, confusion, scored, tally
+from photogram.metrics.bootstrap import resampled
+from photogram.metrics.consistency import confusion, tally
+from photogram.metrics.diversity import Flicker, diversity, flicker
 from photogram.metrics.features import Extractor, Seen
-from photogram.metrics.frechet import extrapolated, frechet_of_features
-from photogram.metrics.inception_score import inception_score
-from photogram.metrics.kernel import discrepancy_error, kernel_distance
 from photogram.metrics.lpips import LPIPS
-from photogram.metrics.moments import Moments
-from photogram.metrics.neighbours import overlap
+from photogram.metrics.measures import (
+    PerClass,
+    consistency_measures,
+    diversity_measure,
+    flicker_measures,
+    pair_measures,
+    set_measures,
+)
 from photogram.metrics.pictures import Pictures
 from photogram.metrics.protocol import Protocol
-from photogram.metrics.result import Measure, Result
+from photogram.metrics.result import Result
 from photogram.progress import progress
-from photogram.scene import SceneSpec, from_pixels, to_pixels
+from photogram.scene import SceneSpec, from_pixels, shape, to_pixels
 
 BATCH = 8
-FEW = 2048
-"""Below so many images the covariance of most trunks is singular, and the Fréchet distance mostly bias."""
-FRECHET_DRAWS = 100
+LEAST = 4
+"""Fewer scenes have no kernel distance with an error."""
 
 
 @runtime_checkable
@@ -101,12 +105,22 @@ def reals_of(data: Path, protocol: Protocol, quiet: bool = False) -> Reals:
     """The photographs and layouts of the protocol's split.
 
     Raises:
-        UserError: where there are fewer than the protocol asks for, or they are other scenes than its own.
+        UserError: where there are fewer than the protocol asks for, or too few for any judgement; they are other scenes
+            than its own; or it ignores a class that they do not have.
     """
     folder = Folder(data, protocol.split, size=protocol.size)
     count = protocol.count or len(folder)
     if len(folder) < count:
         raise UserError(f"{data}: {protocol.split} has {len(folder)} photographs, but {protocol.name} judges {count}")
+    if count < LEAST:
+        raise UserError(
+            f"{data}: {protocol.name} judges {count} scenes of {protocol.split}; distances between sets need {LEAST} "
+            "or more"
+        )
+    names = [c.name for c in folder.spec.classes]
+    for name in protocol.ignored:
+        if name not in names:
+            raise UserError(f"{protocol.name}: ignores the class {name!r}, but the data has {', '.join(names)}")
     found = Reals(folder, [folder.name(n) for n in range(count)], "", "")
     scenes, reals = hashlib.sha256(), hashlib.sha256()
     with progress("reading photographs", count, 0, quiet) as advance:
@@ -123,7 +137,7 @@ def reals_of(data: Path, protocol: Protocol, quiet: bool = False) -> Reals:
 
 
 def look(images: Callable[[int], np.ndarray], count: int, extractor: Extractor, what: str, quiet: bool) -> Seen:
-    """Features of images, batch by batch."""
+    """Features of images, batch by batch; all of them are kept, a row of floats for each image."""
     rows, logits = [], []
     with progress(what, count, 0, quiet) as advance:
         for batch in _batches(count):
@@ -141,6 +155,140 @@ def _batches(count: int) -> Iterator[range]:
     return (range(start, min(start + BATCH, count)) for start in range(0, count, BATCH))
 
 
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """What was seen in the images of a system: all that its numbers come from.
+
+    Args:
+        digest: hash of the images.
+        seen: their features.
+        pairs: scores of each image against its photograph, by measure.
+        tallies: what a segmenter read, by side; see `measures.consistency_measures`.
+        distances: of each layout, how much its paintings differ; None where there is one painting of it.
+        samples: paintings of each layout.
+        change: between frames; None where the images are no frames.
+    """
+
+    digest: str
+    seen: Seen
+    pairs: dict[str, Tensor]
+    tallies: dict[str, Int[Tensor, "n 3 k"]]
+    distances: Tensor | None
+    samples: int
+    change: Flicker | None
+
+
+def look_at(samples: Sequence[Pictures], reals: Reals, protocol: Protocol, judges: Judges, quiet: bool) -> Looked:
+    """Look at what a system painted; nothing here depends on the protocol's seed.
+
+    Args:
+        samples: folders with an image for each layout, by their layouts' names. The first is judged, the others say
+            how much the paintings of one layout differ.
+        reals: what they are judged against.
+        protocol: how.
+        judges: the networks to look through.
+        quiet: show no progress.
+
+    Raises:
+        UserError: where images are missing, unreadable or of another size.
+    """
+    for pictures in samples:
+        pictures.require(reals.names)
+    images = functools.partial(_image, samples[0], reals, protocol)
+    seen = look(images, len(reals.names), judges.extractor, "looking at images", quiet)
+    pairs, tallies = _pairs(images, reals, protocol, judges, quiet)
+    return Looked(
+        digest=samples[0].digest(reals.names),
+        seen=seen,
+        pairs=pairs,
+        tallies=tallies,
+        distances=_distances(samples, reals, protocol, judges) if len(samples) > 1 else None,
+        samples=len(samples),
+        change=_change(images, reals) if protocol.frames else None,
+    )
+
+
+def _image(pictures: Pictures, reals: Reals, protocol: Protocol, n: int) -> np.ndarray:
+    return pictures.read(reals.names[n], protocol.size)
+
+
+def _distances(samples: Sequence[Pictures], reals: Reals, protocol: Protocol, judges: Judges) -> Tensor:
+    found = []
+    for n in range(len(reals.names)):
+        paintings = [from_pixels(_image(pictures, reals, protocol, n)[None]) for pictures in samples]
+        found.append(diversity(paintings, judges.lpips))
+    return torch.cat(found)
+
+
+def _change(images: Callable[[int], np.ndarray], reals: Reals) -> Flicker:
+    """Frame by frame, so that a long shot need not fit into memory."""
+    ours, theirs = [], []
+    for both in pairwise(range(len(reals.names))):
+        painted, photos = (from_pixels(np.stack([source(n) for n in both])) for source in (images, reals.photo))
+        layouts = torch.from_numpy(np.stack([reals.layout(n) for n in both])).long()
+        change = flicker(painted, photos, layouts)
+        ours.append(change.images)
+        theirs.append(change.photographs)
+    return Flicker(torch.cat(ours), torch.cat(theirs))
+
+
+def measured(looked: Looked, known: Seen, reals: Reals, protocol: Protocol, judges: Judges, name: str) -> Result:
+    """What was seen as numbers, by the protocol's seed: that of subsets and resamples.
+
+    Args:
+        looked: at the images.
+        known: features of the photographs.
+        reals: what the images are judged against.
+        protocol: how.
+        judges: the networks that looked.
+        name: what to call what is judged.
+    """
+    weights = resampled(len(reals.names), protocol.resamples, protocol.seed)
+    warnings = _doubts(looked, protocol)
+    measures = set_measures(looked.seen, known, judges.extractor, protocol, weights, warnings)
+    measures |= pair_measures(looked.pairs, weights)
+    per_class: PerClass = {}
+    per_image = dict(looked.pairs)
+    if looked.tallies and all(counts.sum() for counts in looked.tallies.values()):
+        classes = [c.name for c in reals.spec.classes]
+        found, per_class, scores = consistency_measures(looked.tallies, classes, weights)
+        measures |= found
+        per_image |= scores
+    if looked.distances is not None:
+        name_of = f"diversity[{judges.lpips.name}]"
+        measures[name_of] = diversity_measure(looked.distances, looked.samples, weights)
+    if looked.change is not None:
+        measures |= flicker_measures(looked.change, protocol)
+    return Result(
+        subject={"name": name, "sha256": looked.digest, "images": len(reals.names)},
+        protocol=protocol,
+        provenance=provenance(reals, judges),
+        measures=measures,
+        per_class=per_class,
+        per_image={key: values.tolist() for key, values in per_image.items()},
+        names=reals.names,
+        warnings=warnings,
+    )
+
+
+def _doubts(looked: Looked, protocol: Protocol) -> list[str]:
+    """What a reader must know of the pairs and the readings before the numbers mean anything."""
+    doubts, count = [], len(looked.pairs["PSNR"])
+    equal = int(looked.pairs["PSNR"].isinf().sum())
+    if equal == count:
+        doubts.append("the images are the photographs that they are judged against: nothing here was generated")
+    elif equal:
+        doubts.append(
+            f"{equal} of {count} images are the photographs that they are judged against; PSNR leaves them out"
+        )
+    for name, side in (("SSIM", fidelity.WINDOW), ("MS-SSIM", fidelity.MULTI_SCALE_SIDE + 1)):
+        if name not in looked.pairs:
+            doubts.append(f"no {name}: it needs {side} pixels a side or more, and images are {shape(protocol.size)}")
+    if not all(counts.sum() for counts in looked.tallies.values()):
+        doubts.append("no segmentation consistency: no pixel of the layouts counts, all of them are void or ignored")
+    return doubts
+
+
 def evaluate(
     pictures: Pictures,
     reals: Reals,
@@ -151,7 +299,7 @@ def evaluate(
     real_features: Seen | None = None,
     quiet: bool = False,
 ) -> Result:
-    """Judge a folder of images, one for each layout, by their layouts' names.
+    """Judge a folder of images, one for each layout, by their layouts' names: `look_at`, then `measured`.
 
     Args:
         pictures: what is judged.
@@ -165,35 +313,9 @@ def evaluate(
     Raises:
         UserError: where images are missing, unreadable or of another size.
     """
-    pictures.require(reals.names)
-    judged, warnings = pictures.digest(reals.names), []
-    weights = resampled(len(reals.names), protocol.resamples, protocol.seed)
-
-    def images(n: int) -> np.ndarray:
-        return pictures.read(reals.names[n], protocol.size)
-
-    if all(np.array_equal(images(n), reals.photo(n)) for n in range(len(reals.names))):
-        warnings.append("the images are the photographs that they are judged against: nothing here was generated")
-    seen = look(images, len(reals.names), judges.extractor, "looking at images", quiet)
+    looked = look_at([pictures], reals, protocol, judges, quiet)
     known = real_features or look(reals.photo, len(reals.names), judges.extractor, "reals", quiet)
-    measures = set_measures(seen, known, judges.extractor, protocol, weights, warnings)
-    pairs, tallies = _pairs(images, reals, protocol, judges, quiet)
-    measures |= pair_measures(pairs, judges, weights)
-    per_class: dict[str, dict[str, float | None]] = {}
-    if tallies:
-        found, per_class, per_image = consistency_measures(tallies, reals, weights)
-        measures |= found
-        pairs |= per_image
-    return Result(
-        subject={"name": name, "sha256": judged, "images": len(reals.names)},
-        protocol=protocol,
-        provenance=provenance(reals, judges),
-        measures=measures,
-        per_class=per_class,
-        per_image={key: values.tolist() for key, values in pairs.items()},
-        names=reals.names,
-        warnings=warnings,
-    )
+    return measured(looked, known, reals, protocol, judges, name)
 
 
 def provenance(reals: Reals, judges: Judges) -> dict[str, object]:
@@ -211,72 +333,6 @@ def provenance(reals: Reals, judges: Judges) -> dict[str, object]:
             "python": platform.python_version(),
         },
     }
-
-
-def set_measures(
-    seen: Seen, reals: Seen, extractor: Extractor, protocol: Protocol, weights: Tensor, warnings: list[str]
-) -> dict[str, Measure]:
-    """How near the images as a set are to the photographs as a set."""
-    trunk, count = extractor.name, len(seen.features)
-    if count < FEW:
-        warnings.append(
-            f"only {count} images: the Fréchet distance is mostly bias, and compares only with others of {count} "
-            "images of these scenes; read the kernel distance and LPIPS"
-        )
-    fd = "FID" if trunk == "inception" else f"FD[{trunk}]"
-    kd = "KID" if trunk == "inception" else f"KD[{trunk}]"
-    x, y = seen.features, reals.features
-    settings = {"subsets": protocol.kernel_subsets, "subset_size": min(protocol.kernel_size, max(2, count // 2))}
-    kernel = kernel_distance(x, y, seed=protocol.seed, **settings)
-    bounds = within(kernel.distance, discrepancy_error(x, y))
-    found = {kd: Measure(kernel.distance, bounds, "lower", "kernel distance, unbiased"), fd: _frechet(x, y, weights)}
-    if count >= 20:
-        line = extrapolated(x, Moments.of(y), smallest=max(4, count // 2), seed=protocol.seed)
-        bounds = within(line.intercept, line.error)
-        about = f"the same for infinitely many images, by a line of R2 {line.r2:.2f}"
-        found[f"{fd}-infinity"] = Measure(line.intercept, bounds, "lower", about)
-    found |= _overlap(x, y, trunk, protocol, weights, warnings)
-    if seen.logits is not None and len(seen.logits) >= 10:
-        score = inception_score(seen.logits)
-        about = f"confident and varied classes; {score.splits} splits, deviation {score.deviation:.3g}"
-        found["IS" if trunk == "inception" else f"IS[{trunk}]"] = Measure(score.score, None, "higher", about)
-    return found
-
-
-def _frechet(x: Tensor, y: Tensor, weights: Tensor) -> Measure:
-    value = frechet_of_features(x, y).distance
-    draws = FRECHET_DRAWS if len(x) < x.shape[1] else FRECHET_DRAWS // 10  # each takes long where images are many
-    values = []
-    for often in weights[:draws].long():
-        values.append(frechet_of_features(x.repeat_interleave(often, 0), y.repeat_interleave(often, 0)).distance)
-    about = "Fréchet distance at this number of images"
-    return Measure(value, around(value, torch.tensor(values, dtype=torch.float64)), "lower", about)
-
-
-def _overlap(
-    x: Tensor, y: Tensor, trunk: str, protocol: Protocol, weights: Tensor, warnings: list[str]
-) -> dict[str, Measure]:
-    if min(len(x), len(y)) <= max(protocol.neighbours, protocol.density_neighbours):
-        warnings.append("too few images for precision, recall, density and coverage")
-        return {}
-    found = overlap(y, x, k=protocol.neighbours, density_k=protocol.density_neighbours)
-    columns = {
-        "precision": (found.precision, found.generated[:, 0], "images that lie among the photographs"),
-        "recall": (found.recall, found.real[:, 0], "photographs that lie among the images"),
-        "density": (found.density, found.generated[:, 1], "how densely images lie among photographs; may exceed 1"),
-        "coverage": (found.coverage, found.real[:, 1], "photographs that have an image near them"),
-    }
-    return {
-        f"{name}[{trunk}]": Measure(value, percentiles(means(rows, weights)), "higher", about)
-        for name, (value, rows, about) in columns.items()
-    }
-
-
-PAIR = {
-    "PSNR": ("higher", "decibels, from the photograph of the layout"),
-    "SSIM": ("higher", "structural similarity to that photograph"),
-    "MS-SSIM": ("higher", "the same over five scales"),
-}
 
 
 def _pairs(
@@ -314,14 +370,11 @@ class _Reading:
 
     def __init__(self, segmenter: ReadsPhotographs, reals: Reals, protocol: Protocol):
         self.segmenter, self.reals = segmenter, reals
-        names = [c.name for c in reals.spec.classes]
-        for name in protocol.ignored:
-            if name not in names:
-                raise UserError(f"{protocol.name}: ignores the class {name!r}, but the data has {', '.join(names)}")
-        self.ignored = tuple(names.index(name) for name in protocol.ignored)
+        ignored = {n for n, c in enumerate(reals.spec.classes) if c.void or c.name in protocol.ignored}
+        self.ignored = tuple(sorted(ignored))
 
     def tallies(self, batch: range, image: Tensor, photo: Tensor) -> dict[str, Int[Tensor, "n 3 k"]]:
-        """Of images, of the photographs, and of images against layouts of other scenes."""
+        """Of images and of photographs, against their own layouts and against those of other scenes."""
         count = len(self.reals.names)
         asked, shuffled = (
             torch.from_numpy(np.stack([self.reals.layout((n + by) % count) for n in batch])).long()
@@ -332,6 +385,7 @@ class _Reading:
             "": (asked, of_images),
             "of photographs": (asked, of_photos),
             "of shuffled layouts": (shuffled, of_images),
+            "of photographs, shuffled layouts": (shuffled, of_photos),
         }
         return {side: self._tally(layouts, reading) for side, (layouts, reading) in sides.items()}
 
@@ -339,50 +393,3 @@ class _Reading:
         classes = self.reals.spec.num_classes
         pairs = zip(layouts, reading, strict=True)
         return torch.stack([tally(confusion(asked, read, classes, self.ignored)) for asked, read in pairs])
-
-
-def pair_measures(pairs: dict[str, Tensor], judges: Judges, weights: Tensor) -> dict[str, Measure]:
-    """How near each image is to its photograph; the mean over images."""
-    found = {}
-    for name, values in pairs.items():
-        better, about = PAIR.get(name, ("lower", "perceptual distance from the photograph of the layout"))
-        finite = values.isfinite()  # equal images have an infinite PSNR
-        value = float(values[finite].mean()) if finite.any() else float("inf")
-        interval = percentiles(means(values[finite], weights[:, finite])) if finite.any() else None
-        found[name] = Measure(value, interval, better, about)
-    return found
-
-
-CONSISTENCY = {
-    "pixel_accuracy": "pixels that are read as they were asked for",
-    "class_accuracy": "the same, the mean over classes",
-    "mean_iou": "intersection over union, the mean over classes",
-    "weighted_iou": "intersection over union, by how much of a class there is",
-}
-
-
-def consistency_measures(
-    tallies: dict[str, Int[Tensor, "n 3 k"]], reals: Reals, weights: Tensor
-) -> tuple[dict[str, Measure], dict[str, dict[str, float | None]], dict[str, Tensor]]:
-    """Scores of the images, beside those of real photographs (what the segmenter can do) and of shuffled layouts
-    (what chance does); the scores of each class; and of each image."""
-    measures: dict[str, Measure] = {}
-    per_class: dict[str, dict[str, float | None]] = {}
-    names = [c.name for c in reals.spec.classes]
-    for side, counts in tallies.items():
-        whole = scored(counts.sum(0))
-        flat = weights @ counts.flatten(1).double()
-        draws = [scored(row.view(counts.shape[1:])) for row in flat]
-        for key, about in CONSISTENCY.items():
-            interval = percentiles(torch.tensor([getattr(d, key) for d in draws], dtype=torch.float64))
-            label = f"{key} {side}".strip()
-            measures[label] = Measure(getattr(whole, key), interval, "" if side else "higher", about)
-        per_class[f"IoU {side}".strip()] = dict(zip(names, whole.iou, strict=True))
-        per_class[f"accuracy {side}".strip()] = dict(zip(names, whole.accuracy, strict=True))
-    each = [_scores_of(c) for c in tallies[""]]
-    columns = {key: torch.tensor([getattr(e, key, float("nan")) for e in each]) for key in CONSISTENCY}
-    return measures, per_class, {key: values.double() for key, values in columns.items()}
-
-
-def _scores_of(counts: Tensor) -> Consistency | None:
-    return scored(counts) if counts.sum() else None

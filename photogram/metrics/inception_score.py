@@ -29,6 +29,28 @@ def inception_score(logits: Float[Tensor, "n k"], splits: int = 10) -> Inception
     Raises:
         ValueError: for fewer images than splits, or logits that are no numbers.
     """
+    once = torch.ones(1, len(logits), dtype=torch.float64, device=logits.device)
+    scores = _scores(logits, once, splits)[0]
+    return InceptionScore(float(scores.mean()), float(scores.std(unbiased=False)), splits)
+
+
+def resampled_scores(
+    logits: Float[Tensor, "n k"], weights: Float[Tensor, "draws n"], splits: int = 10
+) -> Float[Tensor, " draws"]:
+    """The score of each resample: images count as often as they were drawn, in the split that they are in.
+
+    Args:
+        logits: of a classifier.
+        weights: how often each image is in each resample.
+        splits: how many; one from which no image was drawn has no score and is left out.
+
+    Raises:
+        ValueError: as `inception_score`.
+    """
+    return _scores(logits, weights, splits).nanmean(1)
+
+
+def _scores(logits: Tensor, weights: Tensor, splits: int) -> Float[Tensor, "draws splits"]:
     count = len(logits)
     if not 1 <= splits <= count:
         raise ValueError(f"{count} images cannot be cut into {splits} splits")
@@ -36,12 +58,11 @@ def inception_score(logits: Float[Tensor, "n k"], splits: int = 10) -> Inception
     if log_p.isnan().any():
         raise ValueError("logits that are no numbers have no score")
     bounds = [i * count // splits for i in range(splits + 1)]
-    scores = torch.stack([_score(log_p[a:b]) for a, b in pairwise(bounds)])
-    return InceptionScore(float(scores.mean()), float(scores.std(unbiased=False)), splits)
+    return torch.stack([_score(log_p[a:b], weights[:, a:b]) for a, b in pairwise(bounds)], 1)
 
 
-def _score(log_p: Tensor) -> Tensor:
-    p = log_p.exp()
-    mean = p.mean(0)
-    own = torch.where(p > 0, p * log_p, 0.0).sum(1).mean()  # a probability of 0 contributes 0, not nan
-    return (own - torch.xlogy(mean, mean).sum()).exp()
+def _score(log_p: Float[Tensor, "n k"], weights: Float[Tensor, "draws n"]) -> Float[Tensor, " draws"]:
+    shares, p = weights / weights.sum(1, keepdim=True), log_p.exp()  # nan where none was drawn
+    mean = shares @ p
+    own = shares @ torch.where(p > 0, p * log_p, 0.0).sum(1)  # a probability of 0 contributes 0, not nan
+    return (own - torch.xlogy(mean, mean).sum(1)).exp()

@@ -36,11 +36,12 @@ class Protocol:
         lpips: the trunk of LPIPS.
         segmenter: the folder of the network that reads photographs, beside the protocol; "" is none.
         segmenter_sha256: of its weights; "" takes any.
-        ignored: classes, by name, whose pixels do not count in segmentation consistency.
+        ignored: classes, by name, whose pixels do not count in segmentation consistency; those of the data's void
+            class never do.
         seed: of the paintings, of subsets and of resamples.
         samples: paintings of each layout; more than one measures diversity.
         frames: whether the scenes are the frames of one shot, in order, so that flicker is measured.
-        truncation: psi, of generators that have it.
+        truncation: psi, of generators that have it; none here has, so that it must be 1.
         kernel_subsets: of the kernel distance.
         kernel_size: images in each of them, at most.
         neighbours: k of precision and recall.
@@ -136,6 +137,12 @@ def _check(protocol: Protocol, path: Path) -> None:
     for name, least in {**bounds, "neighbours": 1, "density_neighbours": 1}.items():
         if getattr(protocol, name) < least:
             raise UserError(f"{path}: {name} is {getattr(protocol, name)}; it must be {least} or more")
+    if protocol.seed >= 1 << 63:
+        raise UserError(f"{path}: seed is {protocol.seed}; it must be below 2^63")
+    if protocol.truncation != 1:
+        raise UserError(
+            f"{path}: truncation is {protocol.truncation}; it must be 1.0, since no generator here has a truncation yet"
+        )
     if protocol.resize not in FILTERS:
         raise UserError(f"{path}: resize is {protocol.resize!r}; it must be one of {', '.join(FILTERS)}")
     if protocol.precision not in ("fp32", "bf16"):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +19,8 @@ from photogram.images import replacing
 from photogram.metrics.bootstrap import Interval, percentiles, resampled
 from photogram.metrics.protocol import Protocol, parse_protocol
 
-FORMAT = 1
+FORMAT = 2
+"""Of the file. Of 1, the kernel distance was another estimate, and repeats were bare lists."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +32,32 @@ class Measure:
         interval: what 95 of 100 resamples of the images lie in; None where there is none.
         better: `higher` or `lower`, or "" where neither is.
         about: what it is, in a line.
+        deviation: standard deviation over images, where it is their mean; else None.
+        median: over images, likewise.
     """
 
     value: float
     interval: Interval | None
     better: str
     about: str
+    deviation: float | None = None
+    median: float | None = None
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """A measure's value by seed, with the mean of them and their standard deviation; nan where one is not finite."""
+
+    values: list[float]
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Repeats:
+        """Of two seeds or more."""
+        if not all(map(math.isfinite, values)):
+            return cls(list(values), math.nan, math.nan)
+        return cls(list(values), statistics.fmean(values), statistics.stdev(values))
 
 
 @dataclass(frozen=True)
@@ -47,7 +73,7 @@ class Result:
         per_image: scores of each image, by measure, in the order of `names`.
         names: of the images.
         warnings: what a reader must know before the numbers mean anything.
-        repeats: each measure's value by seed, where there was more than one.
+        repeats: each measure by seed, where there was more than one.
     """
 
     subject: dict[str, Any]
@@ -58,13 +84,22 @@ class Result:
     per_image: dict[str, list[float]] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    repeats: dict[str, list[float]] = field(default_factory=dict)
+    repeats: dict[str, Repeats] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write it, whole or not at all; numbers that are not finite become null."""
         values = {"format": FORMAT, **asdict(self), "protocol": self.protocol.to_json()}
         with replacing(path) as file:
             file.write((json.dumps(_finite(values), indent=1, allow_nan=False) + "\n").encode())
+
+    def write_images(self, path: Path) -> None:
+        """Write a CSV table of the images' own scores, a line for each; whole or not at all."""
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["name", *self.per_image])
+        table.writerows(zip(self.names, *self.per_image.values(), strict=True))
+        with replacing(path) as file:
+            file.write(text.getvalue().encode())
 
 
 def _finite(value: Any) -> Any:
@@ -85,15 +120,14 @@ def read_result(path: Path) -> Result:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values.pop("format") != FORMAT:
             raise UserError(f"{path}: was written by another version of photogram; evaluate again")
-        measures = {}
-        for name, measure in values.pop("measures").items():
-            bounds = measure.pop("interval")
-            value = measure.pop("value")
-            interval = None if bounds is None else Interval(*(_number(b) for b in bounds))
-            measures[name] = Measure(_number(value), interval, **measure)
+        measures = {name: _measure(found) for name, found in values.pop("measures").items()}
         protocol = parse_protocol(values.pop("protocol"), path)
-        images = {k: [_number(v) for v in row] for k, row in values.pop("per_image").items()}
-        return Result(protocol=protocol, measures=measures, per_image=images, **values)
+        images = {k: _numbers(row) for k, row in values.pop("per_image").items()}
+        repeats = {
+            k: Repeats(_numbers(r["values"]), _number(r["mean"]), _number(r["deviation"]))
+            for k, r in values.pop("repeats").items()
+        }
+        return Result(protocol=protocol, measures=measures, per_image=images, repeats=repeats, **values)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; `photogram evaluate` writes it") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as e:
@@ -102,19 +136,39 @@ def read_result(path: Path) -> Result:
         raise UserError(f"{path}: is no result of an evaluation, or damaged ({e})") from None
 
 
+def _measure(found: dict[str, Any]) -> Measure:
+    bounds, value = found.pop("interval"), found.pop("value")
+    interval = None if bounds is None else Interval(*_numbers(bounds))
+    return Measure(_number(value), interval, **found)
+
+
+def _numbers(values: Sequence[float | None]) -> list[float]:
+    return [_number(value) for value in values]
+
+
 def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
+    return math.nan if value is None else float(value)
 
 
 def disagreement(a: Result, b: Result) -> str | None:
     """Why two results do not compare, or None: the first thing in which their protocols or provenance differ."""
-    ours, theirs = a.protocol.to_json(), b.protocol.to_json()
+    return protocols_differ(a.protocol, b.protocol) or provenances_differ(a.provenance, b.provenance)
+
+
+def protocols_differ(a: Protocol, b: Protocol) -> str | None:
+    """The first thing in which two protocols differ, or None; what they say about themselves does not matter."""
+    ours, theirs = a.to_json(), b.to_json()
     for name in ours:
         if name != "about" and ours[name] != theirs[name]:
             return f"the protocol's {name} is {ours[name]!r} there and {theirs[name]!r} here"
+    return None
+
+
+def provenances_differ(a: Mapping[str, object], b: Mapping[str, object]) -> str | None:
+    """The first of the things that numbers depend on in which two evaluations differ, or None; versions aside."""
     for name in ("scenes", "reals", "trunk", "lpips", "segmenter"):
-        if a.provenance.get(name) != b.provenance.get(name):
-            return f"their {name} differ: {a.provenance.get(name)} and {b.provenance.get(name)}"
+        if a.get(name) != b.get(name):
+            return f"their {name} differ: {a.get(name)} and {b.get(name)}"
     return None
 
 
@@ -145,7 +199,8 @@ def differences(a: Result, b: Result) -> dict[str, Difference]:
     for name in a.per_image:
         if name not in b.per_image:
             continue
-        apart = torch.tensor(b.per_image[name], dtype=torch.float64) - torch.tensor(a.per_image[name])
+        theirs, ours = (torch.tensor(r.per_image[name], dtype=torch.float64) for r in (b, a))
+        apart = theirs - ours
         counted = apart.isfinite()
         if not counted.any():
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -37,8 +37,7 @@ def bounded(result: Result, name: str) -> str:
     if measure.interval is not None:
         text += f" [{number(measure.interval.low)}, {number(measure.interval.high)}]"
     if name in result.repeats:
-        values = np.array(result.repeats[name])
-        text += f"; seeds {number(values.mean())} ± {number(values.std(ddof=1))}"
+        text += f"; seeds {number(result.repeats[name].mean)} ± {number(result.repeats[name].deviation)}"
     return text
 
 
@@ -108,14 +107,18 @@ Read = Callable[[str], np.ndarray]
 """A name to an image, uint8 [h, w, 3]."""
 
 
-def contact_sheet(results: Sequence[Result], layout: Read, paintings: Sequence[Read], photo: Read) -> np.ndarray:
-    """The images where the systems differ most in LPIPS (of one alone: where it is worst), beside their layouts."""
+def most_different(results: Sequence[Result], count: int = SHOWN) -> list[str]:
+    """The names of the images where systems differ most in LPIPS; of one system alone, where it is worst."""
     key = next(name for name in results[0].per_image if name.startswith("LPIPS"))
     values = np.array([r.per_image[key] for r in results])
     apart = values.max(0) - values.min(0) if len(results) > 1 else values[0]
-    chosen = [results[0].names[n] for n in np.argsort(-apart, kind="stable")[:SHOWN]]
-    columns = ["layout", *(r.subject["name"] for r in results), "photograph"]
-    tiles = [(name, [layout(name), *(read(name) for read in paintings), photo(name)]) for name in chosen]
+    return [results[0].names[n] for n in np.argsort(-apart, kind="stable")[:count]]
+
+
+def contact_sheet(names: Sequence[str], layout: Read, paintings: Mapping[str, Read], photo: Read) -> np.ndarray:
+    """Some images of each system, by its name, between their layouts and their photographs."""
+    columns = ["layout", *paintings, "photograph"]
+    tiles = [(name, [layout(name), *(read(name) for read in paintings.values()), photo(name)]) for name in names]
     return sheet(columns, tiles)
 
 

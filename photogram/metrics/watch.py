@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +19,7 @@ class Watched:
 
     values: dict[str, float]
     score: float
-    """The number by which the best step is chosen; more is better."""
+    """The number by which the best step is chosen; more is better, and what is no number is worst."""
 
 
 class Watch:
@@ -59,5 +60,7 @@ class Watch:
             condition, photo = self.scenes[index, 0]
             assert photo is not None and condition.layout is not None
             confusion.update(condition.layout.classes.long(), network.predict(photo).cpu())
+        if not confusion.counts.sum():  # all that is held out is void: nothing can be said
+            return Watched({"mean_iou": math.nan, "pixel_accuracy": math.nan}, math.nan)
         scores = confusion.scores()
         return Watched({"mean_iou": scores.mean_iou, "pixel_accuracy": scores.pixel_accuracy}, scores.mean_iou)
