@@ -1,4 +1,4 @@
-"""The command line: which verb, and how mistakes end. The verbs themselves are in `commands.py`.
+"""The command line: which verb, and how mistakes end. The verbs themselves are in `commands/`.
 
 Help, versions and unknown words are answered without importing torch, a recipe or the parser of flags.
 """

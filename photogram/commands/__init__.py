@@ -1,0 +1,95 @@
+"""The verbs of the command line: functions whose arguments tyro turns into flags. The larger ones have a file each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional
+
+from photogram import flags
+from photogram.commands import evaluate, prepare, synthesize, train
+
+
+def _check(arguments: Sequence[str]) -> int:
+    def check(data: Positional[Path], /, *, json_: Annotated[bool, tyro.conf.arg(name="json")] = False) -> int:
+        """The data doctor: read every file of a data folder and say what is wrong with it.
+
+        Args:
+            data: the data folder.
+            json_: print the findings as JSON, for programs.
+        """
+        from photogram.data.check import check as examine
+        from photogram.data.check import render
+
+        report = examine(data, quiet=json_)
+        if json_:
+            print(json.dumps(report.to_json(), indent=2))
+        else:
+            from rich.console import Console
+
+            render(report, Console())
+        return 1 if report.stops_training else 0
+
+    return flags.run(check, "photogram check", arguments)
+
+
+def _import(arguments: Sequence[str]) -> int:
+    def crn(checkpoint: Positional[Path], /, *, out: Path) -> int:
+        """A network that the authors of CRN released, from its TensorFlow checkpoint; TensorFlow is not needed.
+
+        Args:
+            checkpoint: NAME of NAME.index and NAME.data-00000-of-00001, one of these files, or their folder.
+            out: the folder for the published network, new or empty.
+        """
+        from photogram.interop.crn import import_crn
+
+        made = import_crn(checkpoint, out=out)
+        (height, width), images = made.form.size, made.form.candidates
+        paints = f"{images} candidates of each layout" if images > 1 else "one painting of each layout"
+        print(f"{out}: {made.parameters:,} parameters, {height} x {width}, {paints}; {out / 'README.md'} says more")
+        print(f"next: photogram synthesize {out} LAYOUTS --out painted")
+        return 0
+
+    return flags.choose({"crn": crn}, "source", "photogram import", arguments)
+
+
+def _quickstart(arguments: Sequence[str]) -> int:
+    def command(out: Path = Path("quickstart")) -> int:
+        """Train a small network on a toy world and paint scenes that it has not seen; offline, in minutes.
+
+        Args:
+            out: the folder for the data, the run and the paintings.
+        """
+        from photogram.quickstart import quickstart
+
+        sheet = quickstart(out)
+        print(NEXT.format(sheet=sheet, out=out))
+        return 0
+
+    return flags.run(command, "photogram quickstart", arguments)
+
+
+NEXT = """
+Open {sheet}
+  Threes of a layout that the network has not seen, what it painted, and the toy world's own picture.
+  {out}/run/report.html has the curves.
+
+Next, with your own photographs and layouts (`. .venv/bin/activate` puts photogram on the path):
+  photogram prepare palette YOUR_FOLDER --out data      # photos/ and layouts/, colour-coded; or cityscapes, camvid, ...
+  photogram check data
+  photogram train crn --data data --out runs/mine --size 192 256 --perceptual squeezenet --steps 20000
+  photogram synthesize runs/mine data/val/layouts --out painted --sheet"""
+
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "quickstart": _quickstart,
+    "prepare": prepare.run,
+    "check": _check,
+    "train": train.run,
+    "synthesize": synthesize.run,
+    "evaluate": evaluate.run,
+    "import": _import,
+}

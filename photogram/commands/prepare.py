@@ -1,0 +1,212 @@
+"""`photogram prepare`: other people's data sets, and new ones made of old."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tyro.conf import Positional
+
+from photogram import flags
+
+if TYPE_CHECKING:
+    from photogram.data.preparing import Prepared
+    from photogram.data.shift import Shift
+
+
+def cityscapes(source: Positional[Path], /, *, out: Path, classes: Literal[19, 35] = 19) -> int:
+    """Cityscapes in its official tree and names.
+
+    Args:
+        source: the folder that holds leftImg8bit and gtFine.
+        out: the data folder to write.
+        classes: 19 training classes and unlabelled, or all 35 ids for instance-aware work.
+    """
+    from photogram.data import prepare
+
+    return _say(prepare.prepare_cityscapes(source, out=out, classes=classes))
+
+
+def camvid(source: Positional[Path], /, *, out: Path, classes: Literal[11, 32] = 11) -> int:
+    """CamVid: the original 32 colours, or the 11 classes of SegNet's form.
+
+    Args:
+        source: the folder of photographs and labels.
+        out: the data folder to write.
+        classes: 11 classes and unlabelled, or all 32.
+    """
+    from photogram.data import prepare
+
+    return _say(prepare.prepare_camvid(source, out=out, classes=classes))
+
+
+def coco_stuff(source: Positional[Path], /, *, out: Path) -> int:
+    """COCO-Stuff: 182 classes and unlabelled, with instances where there are some.
+
+    Args:
+        source: the folder of photographs and label maps.
+        out: the data folder to write.
+    """
+    from photogram.data import prepare
+
+    return _say(prepare.prepare_coco_stuff(source, out=out))
+
+
+def palette(
+    source: Positional[Path],
+    /,
+    *,
+    out: Path,
+    map: Path | None = None,
+    classes: Path | None = None,
+    tolerance: int = 0,
+    val_share: float = 0.1,
+    against: Path | None = None,
+) -> int:
+    """Colour-coded layouts of any origin, RGB or indexed, with or without photographs.
+
+    Args:
+        source: a folder of layouts, or of photos/ and layouts/, or of train/ and val/ with those.
+        out: the data folder to write.
+        map: a JSON file that sends classes to classes; what it does not name becomes void.
+        classes: a classes.json or palette.json that names the colours.
+        tolerance: snap colours to the nearest class within so many steps of a channel (0..255).
+        val_share: the share of scenes held out, where the source has no split.
+        against: a data folder that a network was trained on: how far are the shares of classes from its own?
+    """
+    from photogram.data.palette import prepare_palette
+    from photogram.data.shift import shares_of, shift
+
+    known = None if against is None else shares_of(against)
+    made = prepare_palette(source, out=out, map=map, classes=classes, tolerance=tolerance, val_share=val_share)
+    status = _say(made)
+    if known is not None and made.report is not None:
+        _say_shift(shift(made.report.shares, *known), str(against))
+    return status
+
+
+def nyu(
+    source: Positional[Path], /, *, out: Path, mapping: Path | None = None, top: int = 40, train: int = 1200
+) -> int:
+    """NYU Depth v2, the labelled scenes (needs the extra nyu).
+
+    Args:
+        source: nyu_depth_v2_labeled.mat, or the folder that holds it.
+        out: the data folder to write.
+        mapping: classMapping40.mat, for the 40 classes that papers report on.
+        top: without a mapping, so many of the most frequent names become classes; 894 keeps all.
+        train: the first so many scenes are for training, the rest is val.
+    """
+    from photogram.data.nyu import prepare_nyu
+
+    return _say(prepare_nyu(source, out=out, mapping=mapping, top=top, train=train))
+
+
+def vivid(
+    source: Positional[Path],
+    /,
+    *,
+    out: Path,
+    size: tuple[int, int] | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> int:
+    """The authors' tone-mapped targets for CRN at 512p and 1024p; photographs of val stay plain.
+
+    Args:
+        source: a data folder.
+        out: the data folder to write.
+        size: height and width of the training, to which all splits are resized first; else each file's own.
+        device: where photographs are smoothed; auto takes a GPU where there is one.
+    """
+    from photogram.data.vivid import prepare_vivid
+
+    return _say(prepare_vivid(source, out=out, size=size, device=device))
+
+
+def coarsen(
+    source: Positional[Path],
+    /,
+    *,
+    out: Path,
+    strength: Literal[1, 2, 3] = 1,
+    method: Literal["polygon", "nearest"] = "polygon",
+) -> int:
+    """Coarse layouts of a data folder, as a hurried annotator would draw them.
+
+    Args:
+        source: a data folder.
+        out: the data folder to write.
+        strength: 1, 2 or 3: outlines may move by 4, 8 or 16 pixels at 256 rows, gaps are 2, 4 or 8 a side.
+        method: polygons with unlabelled gaps (needs a void class), or nearest: blocks of 4, 8 or 16 pixels.
+    """
+    from photogram.data.coarsen import prepare_coarsen
+
+    made = prepare_coarsen(source, out=out, strength=strength, method=method)
+    for split, (before, after) in made.unlabelled.items():
+        print(f"{split}: {before:.1%} unlabelled before, {after:.1%} after")
+    return _say(made.prepared)
+
+
+def toy(*, out: Path, size: tuple[int, int] = (96, 128), train: int = 400, val: int = 40, seed: int = 0) -> int:
+    """A procedural toy world: street scenes with instances, drawn by numbers.
+
+    Args:
+        out: the data folder to write.
+        size: height and width.
+        train: scenes to train on.
+        val: scenes held out.
+        seed: another seed is another world.
+    """
+    from photogram.data.toy import write_toy
+
+    write_toy(out, size=size, train=train, val=val, seed=seed)
+    print(f"{out}: {train} scenes to train on and {val} held out; `photogram check {out}` examines them")
+    return 0
+
+
+FORMS: dict[str, Callable[..., int]] = {
+    "cityscapes": cityscapes,
+    "camvid": camvid,
+    "coco-stuff": coco_stuff,
+    "nyu": nyu,
+    "palette": palette,
+    "toy": toy,
+    "vivid": vivid,
+    "coarsen": coarsen,
+}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """`photogram prepare FORM ...`."""
+    return flags.choose(FORMS, "form", "photogram prepare", arguments)
+
+
+def _say(prepared: Prepared) -> int:
+    """Tell what a preparer made, on stdout, and what it noticed, on stderr."""
+    splits = ", ".join(
+        f"{count.name} {count.layouts} layouts and {count.photos} photographs" for count in prepared.splits
+    )
+    print(f"{prepared.out}: {splits}; {len(prepared.classes)} classes; {prepared.skipped} scenes were there already")
+    for warning in prepared.warnings:
+        print(f"photogram: note: {warning}", file=sys.stderr)
+    if prepared.report is not None:
+        for name, share in prepared.report.shares.items():
+            print(f"  {share:7.2%}  {name}")
+        print(f"  {prepared.report.distinct} distinct colours; {prepared.report.unlabelled:.2%} unlabelled")
+    if not any(count.photos for count in prepared.splits):
+        print("there are no photographs: these layouts can be painted, but nothing can be learned from them")
+        return 0
+    print(f"next: photogram check {prepared.out}")
+    return 0
+
+
+def _say_shift(found: Shift, against: str) -> None:
+    """Tell how far the shares of classes are from those of a training set, the largest first."""
+    print(
+        f"shares of classes against {against}: Jensen-Shannon divergence {found.divergence:.4f} (0 equal, 1 disjoint)"
+    )
+    for name, (here, there) in sorted(found.shares.items(), key=lambda item: -max(item[1])):
+        print(f"  {name:20} {here:7.2%} here, {there:7.2%} there")
+    print(f"  {'void':20} {found.void[0]:7.2%} here, {found.void[1]:7.2%} there")

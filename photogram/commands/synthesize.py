@@ -1,0 +1,116 @@
+"""`photogram synthesize`: its flags, and those of the network that a folder holds."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, make_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+from tyro.conf import Positional
+
+from photogram import flags
+from photogram.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from photogram.synthesis import Choose
+
+
+@dataclass(frozen=True)
+class SynthesizeFlags:
+    """Paint layouts with what a run has learned. Finished paintings are skipped; the same seed, the same bytes.
+
+    What a network lets you choose besides (candidates, mix, ...) is listed by `photogram synthesize RUN --help`.
+    """
+
+    run: Positional[Path]
+    """A run, or a published network."""
+    layouts: Positional[tuple[str, ...]]
+    """Layout files, folders of them, or - for a list of files on stdin, one a line."""
+    out: Path
+    """The folder for the paintings."""
+    seed: int = 0
+    """Of whatever the network draws."""
+    size: tuple[int, int] | Literal["native"] | None = None
+    """Height and width to paint at, or native for each file's own; without it, the size trained at."""
+    format: Literal["png", "jpg", "webp"] = "png"
+    """Of the paintings' files."""
+    sheet: bool = False
+    """Also write sheet.png, layouts beside paintings."""
+    animate: float = 0
+    """Also write animation.webp, the paintings by name at so many a second: the frames of a shot. 0: none."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Auto takes bf16 where the processor has it."""
+    overwrite: bool = False
+    """Paint over what was painted with other settings."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """`photogram synthesize RUN LAYOUTS ...`."""
+    from photogram.generator import CONFIG, Generator
+    from photogram.recipes import kind
+
+    found = next((word for word in arguments if (Path(word) / CONFIG).is_file()), None)
+    network = None if found is None else kind(found)
+    options = network.Options if network is not None and issubclass(network, Generator) else None
+    parts: list[tuple[str, Any]] = [("flags", tyro.conf.OmitArgPrefixes[SynthesizeFlags])]
+    if options is not None and fields(options):
+        parts.append(("options", tyro.conf.OmitArgPrefixes[options]))
+    command = make_dataclass("Synthesize", parts, namespace={"__doc__": SynthesizeFlags.__doc__})
+    prog, config = "photogram synthesize", (tyro.conf.FlagCreatePairsOff,)
+    asked = flags.parsed(lambda args: tyro.cli(command, prog=prog, args=args, config=config), prog, arguments)
+    return _run_synthesis(asked.flags, getattr(asked, "options", None))
+
+
+def _run_synthesis(asked: SynthesizeFlags, options: Any) -> int:
+    from photogram.recipes import load
+    from photogram.recipes.crn import Choice
+    from photogram.synthesis import collect, synthesize
+
+    best = isinstance(options, Choice) and options.candidates == "best"
+    summary = synthesize(
+        load(asked.run),
+        collect(asked.layouts, sys.stdin),
+        asked.out,
+        seed=asked.seed,
+        size=asked.size,
+        format=asked.format,
+        sheet=asked.sheet,
+        animate=asked.animate,
+        precision=asked.precision,
+        overwrite=asked.overwrite,
+        source=asked.run,
+        options=options,
+        choose=_nearest() if best else None,
+    )
+    for failure in summary.failures:
+        print(f"photogram: {failure}", file=sys.stderr)
+    print(f"{asked.out}: {summary.painted} painted, {summary.skipped} were there, {summary.failed} failed")
+    return 1 if summary.failures else 0
+
+
+def _nearest() -> Choose:
+    """Keeps the candidate that is nearest, in LPIPS, to the photograph beside the layout."""
+    from photogram.images import read_photo, resize_photo
+    from photogram.metrics.lpips import load_lpips
+    from photogram.scene import from_pixels
+    from photogram.synthesis import beside
+
+    lpips = load_lpips()
+
+    def choose(candidates: Tensor, layout: Path) -> int:
+        path = beside(layout)
+        if path is None:
+            raise UserError(
+                f"{layout}: has no photograph beside it (photos/{layout.stem}.*) that could tell which candidate is "
+                "best; --candidates takes a number, or all"
+            )
+        size = (candidates.shape[-2], candidates.shape[-1])
+        photo = from_pixels(resize_photo(read_photo(path), size))[None].to(candidates)
+        return int(lpips(candidates, photo.expand(len(candidates), -1, -1, -1)).argmin())
+
+    return choose

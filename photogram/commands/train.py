@@ -1,0 +1,135 @@
+"""`photogram train`: the union of recipes as sub-commands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, make_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from photogram import flags
+from photogram.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from photogram.training import Judge
+
+
+_FROM = tyro.conf.arg(name="from", metavar="FOLDER")
+
+
+@dataclass(frozen=True)
+class TrainFlags:
+    """What every recipe is trained with."""
+
+    data: Path
+    """The data folder."""
+    out: Path
+    """The run's folder; the same command again goes on there."""
+    steps: int
+    """Train until so many steps are taken; a later command may ask for more."""
+    size: tuple[int, int] | None = None
+    """Height and width to train at; without it, the size of the first photograph."""
+    batch_size: int = 1
+    """Photographs a step and process."""
+    seed: int = 0
+    """Of the first weights, the order and all noise."""
+    save_every: int = 1000
+    """Steps between two saves of state, network, sheet and report."""
+    evaluate_every: int = 0
+    """Steps between two looks at held-out scenes; the best network is kept in best/. 0: none."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16: convolutions in bfloat16, the rest in float32; auto: where the device has it."""
+    workers: int = 1
+    """Processes that read data ahead."""
+    fit: Literal["stretch", "crop"] = "stretch"
+    """Photographs of another aspect: stretch them, or cover the size and crop a window."""
+    flip: bool = False
+    """Mirror every second scene."""
+    start_from: Annotated[Path | None, _FROM] = None
+    """A run or published network to start from."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """`photogram train RECIPE ...`."""
+    from photogram.recipes import members, word
+
+    def command(recipe: type[Any]) -> type[Any]:
+        parts = [("flags", tyro.conf.OmitArgPrefixes[TrainFlags]), ("recipe", tyro.conf.OmitArgPrefixes[recipe])]
+        return make_dataclass(recipe.__name__, parts, namespace={"__doc__": recipe.__doc__})
+
+    recipes = {word(recipe): command(recipe) for recipe in members()}
+    first = flags.pick(recipes, "recipe", "photogram train", arguments)
+    prog, config = f"photogram train {first}", (tyro.conf.FlagCreatePairsOff,)
+    asked = flags.parsed(
+        lambda args: tyro.cli(recipes[first], prog=prog, args=args, config=config), prog, arguments[1:]
+    )
+    return _run_training(asked.flags, asked.recipe)
+
+
+def _run_training(asked: TrainFlags, recipe: Any) -> int:
+    from rich.console import Console
+
+    from photogram.data.folder import Folder
+    from photogram.images import image_size
+    from photogram.training import Plan, check_plan, train
+
+    main = int(os.environ.get("RANK", "0")) == 0  # torchrun starts many; one of them speaks
+    console = Console(stderr=True, quiet=not main)
+    first = Folder(asked.data, "train").pairs[0].photo
+    assert first is not None  # Folder leaves out what has no photograph
+    size = asked.size or image_size(first)
+    if asked.size is None:
+        console.print(f"training at {size[0]} x {size[1]}, the size of {first.name}; --size takes another")
+    plan = Plan(
+        steps=asked.steps,
+        batch_size=asked.batch_size,
+        seed=asked.seed,
+        save_every=asked.save_every,
+        evaluate_every=asked.evaluate_every,
+        precision=asked.precision,
+        workers=asked.workers,
+        start_from=asked.start_from,
+    )
+    data = Folder(asked.data, "train", size=size, fit=asked.fit, flip=asked.flip)
+    check_plan(recipe, data, plan)  # before the doctor, who takes longer
+    has_val = _quick_check(asked.data, size, console)
+    val = Folder(asked.data, "val", size=size, fit=asked.fit, photos=False) if has_val else None
+    train(recipe, data, asked.out, plan, val, _judge(asked, size, has_val))
+    console.print(f"trained; open {asked.out / 'report.html'}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _judge(asked: TrainFlags, size: tuple[int, int], has_val: bool) -> Judge | None:
+    """What looks at held-out scenes while training, where that is asked for."""
+    if asked.evaluate_every <= 0:
+        return None
+    if not has_val:
+        raise UserError(f"--evaluate-every {asked.evaluate_every}: {asked.data} holds nothing out; it needs val/")
+    from photogram.data.folder import Folder
+    from photogram.metrics.lpips import load_lpips
+    from photogram.metrics.watch import Watch
+
+    return Watch(Folder(asked.data, "val", size=size, fit=asked.fit), load_lpips())
+
+
+def _quick_check(data: Path, size: tuple[int, int], console: Console) -> bool:
+    """Stop for what would stop the training, mention the rest, a line a kind; whether there is a val to look at."""
+    from photogram.data.check import check, render
+
+    report = check(data, quick=True, size=size, quiet=console.quiet)
+    if report.stops_training:
+        render(report, console)
+        raise UserError(f"{data}: the data would stop the training; mend what is listed above")
+    kinds: dict[str, list[str]] = {}
+    for finding in report.findings:
+        if finding.severity == "warning":
+            kinds.setdefault(finding.kind, []).append(f"{finding.path}: {finding.message}")
+    for kind, lines in kinds.items():
+        more = f" ({len(lines)} such; `photogram check {data}` lists them)" if len(lines) > 1 else ""
+        console.print(f"warning: {kind}: {lines[0]}{more}", highlight=False, markup=False, soft_wrap=True)
+    return "val" in report.splits and report.splits["val"].layouts > 0
