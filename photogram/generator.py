@@ -38,7 +38,7 @@ class Network(nn.Module):
         """Write the network to a folder; each file whole or not at all, the model card last."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        config = {"format": _FORMAT, "network": type(self).__name__, "arguments": self._arguments()}
+        config = {"format": _FORMAT, "network": type(self).__name__, "arguments": self.arguments()}
         weights = {name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()}
         with replacing(folder / CONFIG) as file:
             file.write((json.dumps(config, indent=2) + "\n").encode())
@@ -47,7 +47,8 @@ class Network(nn.Module):
         with replacing(folder / CARD) as file:
             file.write((card or f"# {type(self).__name__}\n").encode())
 
-    def _arguments(self) -> dict[str, object]:
+    def arguments(self) -> dict[str, object]:
+        """What the constructor was given, as JSON has it."""
         names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
         return {n: getattr(self, n).to_json() if n == "spec" else getattr(self, n) for n in names}
 

@@ -10,8 +10,9 @@ from typing import ClassVar, Protocol, runtime_checkable
 from accelerate import Accelerator
 from torch import Tensor
 
+from photogram.errors import UserError
 from photogram.generator import Network
-from photogram.scene import Scene, SceneSpec
+from photogram.scene import Scene, SceneSpec, class_difference
 
 
 @runtime_checkable
@@ -65,6 +66,30 @@ class Run:
         reduced = self.accelerator.reduce(values, "mean")
         assert isinstance(reduced, Tensor)
         return reduced
+
+
+def start_from(run: Run, network: Network, free: tuple[str, ...] = ()) -> None:
+    """Take the weights of a published network of the same form, where the run names one (`--from`).
+
+    Args:
+        run: names the folder, or none.
+        network: gets the weights.
+        free: arguments of the constructor that may differ.
+
+    Raises:
+        UserError: where classes or arguments differ.
+    """
+    if run.start_from is None:
+        return
+    source = type(network).from_pretrained(run.start_from)
+    differs = class_difference(source.spec, network.spec)
+    if differs is not None:
+        raise UserError(f"--from {run.start_from}: {differs}; start without --from, or bring the data into its classes")
+    there = source.arguments()
+    for name, here in network.arguments().items():
+        if name not in ("spec", *free) and there[name] != here:
+            raise UserError(f"--from {run.start_from}: has {name} {there[name]}, not {here}; give it the same")
+    network.load_state_dict(source.state_dict())
 
 
 @runtime_checkable

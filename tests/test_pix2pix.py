@@ -504,7 +504,7 @@ def test_it_starts_from_a_published_one(tmp_path):
     for name, tensor in first.published_generator.state_dict().items():
         assert torch.equal(second.published_generator.state_dict()[name], tensor)
     start(replace(SMALL, dropout_at="torch"), start_from=tmp_path)  # of which no weight depends
-    for changes, words in (({"width": 8}, "has --width 4, not 8"), ({"layout_as": "colors"}, "has --layout-as planes")):
+    for changes, words in (({"width": 8}, "has width 4, not 8"), ({"layout_as": "colors"}, "has layout_as planes")):
         with pytest.raises(UserError, match=words):
             start(replace(SMALL, **changes), start_from=tmp_path)
     with pytest.raises(UserError, match=r"trained on 4 classes, but the data has 3"):

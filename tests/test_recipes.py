@@ -499,12 +499,14 @@ def test_two_processes_end_with_equal_weights(recipe_type, tmp_path):
         for name, factor in (("one", 2), ("half", 1)):
             train(case.recipe, toys(case), tmp_path / name, plan(case, 5, batch_size=factor * case.batch_size))
         one, half = (safetensors.torch.load_file(tmp_path / n / "model.safetensors") for n in ("one", "half"))
-        # Adam turns rounding of gradients near zero into steps of full size, so not every number is near.
+        # Adam turns rounding of gradients near zero into steps of full size, so not every number is near; how many are
+        # depends on threads and on what ran before. Without the mean over processes it is 1 and more.
         near, far = (sum(float((one[k] - w[k]).square().sum()) for k in one) ** 0.5 for w in (published, half))
-        assert near < 0.02 * far, f"they differ by {near:.3g}, training on half of the photographs by {far:.3g}"
+        assert near < 0.1 * far, f"they differ by {near:.3g}, training on half of the photographs by {far:.3g}"
         for a, b in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
             assert a.keys() == b.keys() and (a["step"], a["seen"]) == (b["step"], b["seen"])
-            assert all(math.isclose(a[k], b[k], rel_tol=1e-3) for k in a)
+            apart = {k: abs(a[k] - b[k]) / abs(b[k]) for k in a if b[k]}
+            assert max(apart.values()) < 0.01, apart
 
 
 # --- a recipe from outside -------------------------------------------------------------------------------------------
@@ -519,5 +521,5 @@ def test_a_recipe_from_outside_trains(tmp_path):
     network = Colors.networks[0].from_pretrained(out)
     photo, scene = network.sample(data[3, 0].condition), data[3, 0]
     assert scene.photo is not None and float((photo - scene.photo).abs().mean()) < 0.2
-    with pytest.raises(UserError, match="holds a ClassColors; this version knows CascadedRefinementNetwork"):
+    with pytest.raises(UserError, match="holds a ClassColors; this version knows BottleneckGenerator, Cas"):
         load(out)

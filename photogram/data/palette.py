@@ -29,7 +29,6 @@ from photogram.data.colors import (
     total_colors,
     unpack_color,
 )
-from photogram.data.folder import pair_files
 from photogram.data.preparing import (
     ColorCount,
     PaletteReport,
@@ -41,6 +40,7 @@ from photogram.data.preparing import (
     in_parallel,
     read_objects,
 )
+from photogram.data.rewriting import split_scenes
 from photogram.errors import UserError
 from photogram.images import LABEL_SUFFIXES
 from photogram.scene import SceneClass
@@ -146,10 +146,9 @@ def _find(source: Path, val_share: float) -> tuple[list[SourceScene], list[str]]
     splits = sorted(p for p in source.iterdir() if (p / "layouts").is_dir() and not p.name.startswith("."))
     warnings: list[str] = []
     if splits:
-        found = [(s.name, i) for s in splits for i in _pairs(s, warnings)]
-        items = [SourceScene(name, i.stem, i.layout, i.photo, i.instances) for name, i in found]
+        items = [scene for s in splits for scene in split_scenes(s, s.name, warnings)]
     elif (source / "layouts").is_dir():
-        items = _split(_pairs(source, warnings), val_share)
+        items = _split(split_scenes(source, "", warnings), val_share)
     else:
         images = [p for p in sorted(source.iterdir()) if p.suffix.lower() in _LAYOUT_SUFFIXES and p.is_file()]
         items = [SourceScene("val", p.stem, p) for p in images if not p.name.startswith(".")]
@@ -159,21 +158,6 @@ def _find(source: Path, val_share: float) -> tuple[list[SourceScene], list[str]]
             f"({', '.join(_LAYOUT_SUFFIXES)})"
         )
     return items, warnings
-
-
-def _pairs(folder: Path, warnings: list[str]) -> list[SourceScene]:
-    pairing = pair_files(folder)
-    if pairing.twins:
-        first, second = pairing.twins[0]
-        raise UserError(f"{second}: has the same stem as {first.name}; which one is meant? Remove one")
-    for paths, what in (
-        (pairing.lonely_photos, "photographs without a layout"),
-        (pairing.lonely_instances, "instance maps without a layout"),
-        (pairing.strangers, "files of unknown types"),
-    ):
-        if paths:
-            warnings.append(f"{paths[0]}: left out ({len(paths)} {what})")
-    return [SourceScene("", p.stem, p.layout, p.photo, p.instances) for p in pairing.pairs]
 
 
 def _split(items: list[SourceScene], val_share: float) -> list[SourceScene]:

@@ -26,20 +26,29 @@ def folder_scenes(source: Path) -> tuple[tuple[SceneClass, ...], list[SourceScen
     warnings: list[str] = []
     splits = [p for p in source.iterdir() if (p / "layouts").is_dir() and not p.name.startswith(".")]
     for split in sorted(splits, key=lambda p: (p.name != "train", p.name != "val", p.name)):
-        pairing = pair_files(split)
-        if pairing.twins:
-            first, second = pairing.twins[0]
-            raise UserError(f"{second}: has the same stem as {first.name}; which one is meant? Remove one")
-        for paths, what in (
-            (pairing.lonely_photos, "photographs without a layout"),
-            (pairing.lonely_instances, "instance maps without a layout"),
-            (pairing.strangers, "files of unknown types"),
-        ):
-            warnings += [f"{paths[0]}: left out ({len(paths)} {what})"] if paths else []
-        items += [SourceScene(split.name, p.stem, p.layout, p.photo, p.instances) for p in pairing.pairs]
+        items += split_scenes(split, split.name, warnings)
     if not items:
         raise UserError(f"{source}: no layouts in train/layouts/, val/layouts/ or the like; nothing to prepare")
     return classes, items, warnings
+
+
+def split_scenes(folder: Path, split: str, warnings: list[str]) -> list[SourceScene]:
+    """The scenes of a folder with `layouts/`, `photos/` and `instances/`; what is left out is added to the warnings.
+
+    Raises:
+        UserError: where two files share a stem.
+    """
+    pairing = pair_files(folder)
+    if pairing.twins:
+        first, second = pairing.twins[0]
+        raise UserError(f"{second}: has the same stem as {first.name}; which one is meant? Remove one")
+    for paths, what in (
+        (pairing.lonely_photos, "photographs without a layout"),
+        (pairing.lonely_instances, "instance maps without a layout"),
+        (pairing.strangers, "files of unknown types"),
+    ):
+        warnings += [f"{paths[0]}: left out ({len(paths)} {what})"] if paths else []
+    return [SourceScene(split, p.stem, p.layout, p.photo, p.instances) for p in pairing.pairs]
 
 
 def read_layout(path: Path, count: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from photogram.errors import UserError
 from photogram.generator import Generator, Network
-from photogram.recipe import Run
+from photogram.recipe import Run, start_from
 from photogram.recipes.crn import (
     RefinementModule,
     Regression,
@@ -29,7 +29,7 @@ from photogram.recipes.crn import (
     flag,
     upsampled,
 )
-from photogram.scene import Condition, Layout, SceneSpec, class_difference, one_hot
+from photogram.scene import Condition, Layout, SceneSpec, one_hot
 
 
 def _planes(layout: Layout, spec: SceneSpec, like: Tensor) -> Float[Tensor, "n c h w"]:
@@ -151,7 +151,7 @@ class FullResolution(Regression):
         self.check()
         check_layouts(run, "full-resolution")
         generator = FullResolutionNetwork(spec=run.spec, width=self.width, dilations=self.dilations)
-        _take(run, generator)
+        start_from(run, generator)
         return RegressionTraining(self, run, generator)
 
 
@@ -183,26 +183,5 @@ class EncoderDecoder(Regression):
         self.check()
         check_layouts(run, "encoder-decoder")
         generator = EncoderDecoderNetwork(spec=run.spec, down=self.down, up=self.up, no_skips=self.no_skips)
-        _take(run, generator)
+        start_from(run, generator)
         return RegressionTraining(self, run, generator)
-
-
-def _take(run: Run, generator: Generator) -> None:
-    """Start from a published network of the same form, where that is asked for.
-
-    Raises:
-        UserError: where it is of another form.
-    """
-    if run.start_from is None:
-        return
-    source = type(generator).from_pretrained(run.start_from)
-    ours, theirs = (
-        {name: (tensor.shape, tensor.dtype) for name, tensor in network.state_dict().items()}
-        for network in (generator, source)
-    )
-    differs = class_difference(source.spec, generator.spec)
-    if differs is None and ours != theirs:
-        differs = "has other widths"
-    if differs is not None:
-        raise UserError(f"--from {run.start_from}: {differs}; start without --from, or give it the same form")
-    generator.load_state_dict(source.state_dict())

@@ -34,7 +34,7 @@ from photogram.losses import discriminator_loss, generator_loss
 from photogram.nn.norms import BatchNorm, Statistics, share_statistics
 from photogram.nn.trunks import weights_digest
 from photogram.optim import frozen, init_normal
-from photogram.recipe import Run
+from photogram.recipe import Run, start_from
 from photogram.recipes.segmenter import STRIDE, SegmentationNetwork
 from photogram.scene import Condition, Layout, Scene, SceneSpec, Size, class_difference, one_hot
 
@@ -192,8 +192,7 @@ class GANSegmentationTraining:
         _check_innermost(recipe, run)
         self.recipe, self.run = recipe, run
         generator = BottleneckGenerator(spec=run.spec, widths=recipe.widths)
-        if run.start_from is not None:
-            hand_over(run, generator)
+        start_from(run, generator)
         discriminator = PictureDiscriminator(run.spec.photo_channels, run.spec.size, recipe.discriminator_widths)
         init_normal(discriminator)
         self.published_generator, self.judging = generator, discriminator
@@ -305,18 +304,3 @@ def _check_innermost(recipe: GANSegmentation, run: Run) -> None:
                 widths,
                 f"leave one pixel of {run.spec.size[0]} x {run.spec.size[1]}; give fewer, so that 3 to 8 a side stay",
             )
-
-
-def hand_over(run: Run, generator: BottleneckGenerator) -> None:
-    """Start from a published generator; the discriminator begins anew.
-
-    Raises:
-        UserError: where classes or widths do not fit.
-    """
-    source = BottleneckGenerator.from_pretrained(str(run.start_from))
-    differs = class_difference(source.spec, generator.spec)
-    if differs is not None:
-        raise UserError(f"--from {run.start_from}: {differs}; start without --from, or bring the data into its classes")
-    if source.widths != generator.widths:
-        raise UserError(f"--from {run.start_from}: has widths {source.widths}, not {generator.widths}")
-    generator.load_state_dict(source.state_dict())

@@ -36,8 +36,8 @@ from photogram.losses import Game, discriminator_loss, generator_loss
 from photogram.nn.norms import Norm, Statistics, norm_layer, share_statistics
 from photogram.nn.patch import STRIDED, PatchDiscriminator, check_patch
 from photogram.optim import frozen, init_normal, linear_decay, set_learning_rate
-from photogram.recipe import Run
-from photogram.scene import Condition, Layout, Scene, SceneSpec, class_difference, from_pixels, one_hot
+from photogram.recipe import Run, start_from
+from photogram.scene import Condition, Layout, Scene, SceneSpec, from_pixels, one_hot
 
 LayoutAs = Literal["planes", "colors"]
 DropoutAt = Literal["paper", "torch"]
@@ -261,8 +261,7 @@ class Pix2PixTraining:
             dropout_at=recipe.dropout_at,
             layout_as=recipe.layout_as,
         )
-        if run.start_from is not None:
-            hand_over(run, generator)
+        start_from(run, generator, free=("dropout_at",))
         shown = encoded_channels(run.spec, recipe.layout_as) if recipe.discriminator_sees_input else 0
         discriminator = PatchDiscriminator(
             shown + run.spec.photo_channels, recipe.discriminator_width, recipe.patch, recipe.norm
@@ -390,20 +389,3 @@ def jittered(
         torch.stack([one[window] for one, window in zip(classes, windows, strict=True)]),
         torch.stack([one[:, *window] for one, window in zip(photo, windows, strict=True)]),
     )
-
-
-def hand_over(run: Run, generator: UNet) -> None:
-    """Start from a published U-Net; the discriminator begins anew.
-
-    Raises:
-        UserError: where classes or settings do not fit.
-    """
-    source = UNet.from_pretrained(str(run.start_from))
-    differs = class_difference(source.spec, generator.spec)
-    if differs is not None:
-        raise UserError(f"--from {run.start_from}: {differs}; start without --from, or bring the data into its classes")
-    for name in ("width", "levels", "norm", "layout_as"):
-        there, here = getattr(source, name), getattr(generator, name)
-        if there != here:
-            raise UserError(f"--from {run.start_from}: has --{name.replace('_', '-')} {there}, not {here}")
-    generator.load_state_dict(source.state_dict())

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from photogram.errors import UserError
 from photogram.generator import Network, Reader
 from photogram.nn.trunks import IMAGENET, embedded_squeezenet, squeezenet_layers
-from photogram.recipe import Run
-from photogram.scene import Scene, SceneSpec, class_difference
+from photogram.recipe import Run, start_from
+from photogram.scene import Scene, SceneSpec
 
 STRIDE = 16
 """Of the encoder's coarsest maps."""
@@ -191,9 +191,8 @@ class SegmenterTraining:
             raise UserError(f"segmenter reads grey or RGB photographs, not {run.spec.photo_channels} channels")
         self.recipe, self.run = recipe, run
         network = SegmentationNetwork(spec=run.spec, width=recipe.width)
-        if run.start_from is not None:
-            network.load_state_dict(_same_classes(run, recipe).state_dict())
-        elif recipe.pretrained:
+        start_from(run, network)
+        if recipe.pretrained and run.start_from is None:
             _, weights = embedded_squeezenet()
             names = network.encoder.state_dict()
             network.encoder.load_state_dict({name: weights[name].float() for name in names})
@@ -315,15 +314,3 @@ def recolored(photo: Float[Tensor, "n c h w"], jitter: float) -> Float[Tensor, "
     light = light.mean((1, 2, 3), keepdim=True) + (light - light.mean((1, 2, 3), keepdim=True)) * contrast
     grey = light.mean(1, keepdim=True)
     return ((grey + (light - grey) * saturation) - 1).clamp(-1, 1)
-
-
-def _same_classes(run: Run, recipe: Segmenter) -> SegmentationNetwork:
-    """The network to start from, which must read the same classes."""
-    assert run.start_from is not None
-    source = SegmentationNetwork.from_pretrained(run.start_from)
-    differs = class_difference(source.spec, run.spec)
-    if differs is not None:
-        raise UserError(f"--from {run.start_from}: {differs}; start without --from, or bring the data into its classes")
-    if source.width != recipe.width:
-        raise UserError(f"--from {run.start_from}: has width {source.width}, not {recipe.width}")
-    return source
