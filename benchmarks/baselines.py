@@ -65,22 +65,28 @@ def steps(run: Path) -> int:
     return len((run / "log.jsonl").read_text().splitlines())
 
 
+def judge(asked: argparse.Namespace, protocol: str, more: list[str]) -> None:
+    command = [sys.executable, "-m", "photogram", "evaluate", *(str(asked.out / name) for name in asked.systems)]
+    command += ["--protocol", protocol, "--data", str(asked.data), "--out", str(asked.out / "evaluation"), "--html"]
+    subprocess.run([*command, *more], check=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/baselines"))
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--size", type=int, nargs=2, default=(192, 256))
-    parser.add_argument("--protocol", default="camvid-192x256-v1")
+    parser.add_argument("--trunk-file", type=Path, help="of vgg16_hed: also judge through what none was trained under")
     parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
     asked, asked.extra = parser.parse_known_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     for name in asked.systems:
         train(name, asked)
         print(f"{name}: {steps(asked.out / name)} steps in {elapsed(asked.out / f'{name}.json') / 60:.1f} minutes")
-    judge = [sys.executable, "-m", "photogram", "evaluate", *(str(asked.out / name) for name in asked.systems)]
-    judge += ["--protocol", asked.protocol, "--data", str(asked.data), "--out", str(asked.out / "evaluation"), "--html"]
-    sys.exit(subprocess.run(judge, check=False).returncode)
+    judge(asked, "camvid-192x256-v1", [])
+    if asked.trunk_file:
+        judge(asked, "camvid-192x256-edges-v1", ["--trunk-file", str(asked.trunk_file)])
 
 
 if __name__ == "__main__":

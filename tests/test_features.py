@@ -24,10 +24,11 @@ from photogram.metrics.features import (
     Extractor,
     SqueezeNet11,
     VGG16Features,
+    VGG16Maps,
     load_extractor,
 )
 from photogram.metrics.resize import resized
-from photogram.metrics.weights import INCEPTION, INCEPTION_SCRIPT, VGG16, VGG19
+from photogram.metrics.weights import INCEPTION, INCEPTION_SCRIPT, VGG16, VGG16_HED, VGG19
 from photogram.nn.trunks import embedded_squeezenet, filled, read_weights, weights_digest
 
 __all__ = ["narrow"]  # a fixture
@@ -35,6 +36,8 @@ Weights = dict[str, Tensor]
 MEAN, STD = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 
 
+SHARED = Path(os.environ.get("PHOTOGRAM_SHARED", Path(__file__).parents[2] / "shared"))
+HED = SHARED / "weights/vgg16-hed-features.safetensors"
 VGG16_CONVS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 
 
@@ -102,10 +105,11 @@ def test_unknown_names_filters_and_precisions_are_refused_with_those_that_there_
         load_extractor("squeezenet", how="tf")
     with pytest.raises(UserError, match="precision 'fp16': must be one of fp32, bf16"):
         load_extractor("squeezenet", precision="fp16")
-    assert list(TRUNKS) == ["squeezenet", "inception", "vgg16", "vgg19", "random_conv", "identity"]
+    assert list(TRUNKS) == ["squeezenet", "inception", "vgg16", "vgg16_hed", "vgg19", "random_conv", "identity"]
 
 
 MISSING = [("inception", INCEPTION), ("inception", INCEPTION_SCRIPT), ("vgg16", VGG16), ("vgg19", VGG19)]
+MISSING.append(("vgg16_hed", VGG16_HED))
 
 
 @pytest.mark.parametrize(("trunk", "kind"), MISSING)
@@ -290,6 +294,31 @@ def test_vgg16_has_the_published_parameters_up_to_there():
     keys = {k.split(".", 1)[1] for k in network.state_dict()}
     layers = [*(f"features.{i}" for i in VGG16_CONVS), "classifier.0", "classifier.3"]
     assert keys == {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
+
+
+def test_vgg16_hed_gives_the_mean_of_conv5_3(tmp_path: Path):
+    torch.manual_seed(0)
+    network = VGG16Maps()
+    weights = {name: tensor.half() for name, tensor in network.state_dict().items()}
+    safetensors.torch.save_file(weights, tmp_path / "mine.safetensors")
+    extractor = load_extractor("vgg16_hed", file=tmp_path / "mine.safetensors")
+    assert extractor.name == "vgg16_hed:mine"  # other weights than the known ones
+    x = (images() / 255 - MEAN) / STD
+    for n, index in enumerate(VGG16_CONVS):
+        if n in (2, 4, 7, 10):  # the first convolution of each block but the first
+            x = F.max_pool2d(x, 2)
+        x = F.relu(
+            F.conv2d(x, *(weights[f"features.{index}.{kind}"].float() for kind in ("weight", "bias")), padding=1)
+        )
+    close(extractor(images()).features, x.mean((2, 3)), rtol=1e-4)
+
+
+@pytest.mark.skipif(not HED.is_file(), reason="the shared weights are not here")
+def test_the_real_vgg16_hed_is_known_by_its_hash():
+    extractor = load_extractor("vgg16_hed", file=HED)
+    assert extractor.name == "vgg16_hed"
+    features = extractor(images()).features
+    assert features.shape[1] == 512 and features.isfinite().all() and (features > 0).any()
 
 
 def test_vgg19_gives_the_mean_of_conv5_2(narrow: None, tmp_path: Path):

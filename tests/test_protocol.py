@@ -96,7 +96,7 @@ def test_what_is_no_protocol(tmp_path):
 
 def test_shipped_segmenters_are_the_ones_that_protocols_name():
     named = [load_protocol(name) for name in shipped() if load_protocol(name).segmenter]
-    assert {protocol.name for protocol in named} == {"camvid-192x256-v1", "camvid-shot-192x256-v1"}
+    assert {p.name for p in named} == {"camvid-192x256-v1", "camvid-192x256-edges-v1", "camvid-shot-192x256-v1"}
     for protocol in named:
         network = load(FOLDER / protocol.segmenter)
         assert weights_digest(network) == protocol.segmenter_sha256

