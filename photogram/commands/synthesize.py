@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, make_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from photogram.synthesis import Choose
+
+
+_SIZE = tyro.conf.arg(metavar="HEIGHT WIDTH|native")
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class SynthesizeFlags:
     """The folder for the paintings."""
     seed: int = 0
     """Of whatever the network draws."""
-    size: tuple[int, int] | Literal["native"] | None = None
+    size: Annotated[tuple[int, int] | Literal["native"] | None, _SIZE] = None
     """Height and width to paint at, or native for each file's own; without it, the size trained at."""
     format: Literal["png", "jpg", "webp"] = "png"
     """Of the paintings' files."""

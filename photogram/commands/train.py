@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from photogram.training import Judge
 
 
+_SIZE = tyro.conf.arg(metavar="HEIGHT WIDTH")
 _FROM = tyro.conf.arg(name="from", metavar="FOLDER")
 
 
@@ -32,7 +33,7 @@ class TrainFlags:
     """The run's folder; the same command again goes on there."""
     steps: int
     """Train until so many steps are taken; a later command may ask for more."""
-    size: tuple[int, int] | None = None
+    size: Annotated[tuple[int, int] | None, _SIZE] = None
     """Height and width to train at; without it, the size of the first photograph."""
     batch_size: int = 1
     """Photographs a step and process."""
