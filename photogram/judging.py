@@ -91,6 +91,8 @@ def judge(asked: Asked) -> Judged:
         raise UserError(f"--repeats {asked.repeats}: must be 1 or more")
     names = _names(asked.subjects)
     _check_protocols(asked.stored, asked.protocol)
+    for subject in asked.subjects:  # before anything that takes long
+        _check_subject(asked, subject)
     reals = reals_of(asked.data, asked.protocol, asked.quiet)
     judges = _judges(asked, reals.spec)
     for result in asked.stored:
@@ -109,6 +111,23 @@ def judge(asked: Asked) -> Judged:
         results.append(result)
         pictures.append(images)
     return Judged(results, pictures, reals, list(asked.stored))
+
+
+def _check_subject(asked: Asked, subject: Path) -> Generator | None:
+    """The network of a run, or None of a folder that has images.
+
+    Raises:
+        UserError: for anything else.
+    """
+    if not (subject / CONFIG).is_file():
+        if (subject / "result.json").is_file():
+            raise UserError(f"{subject}: is a folder of results; give {subject / 'result.json'} to compare with it")
+        Pictures(subject)
+        return None
+    generator = asked.load(subject)
+    if not isinstance(generator, Generator):
+        raise UserError(f"{subject}: holds a {type(generator).__name__}, which paints nothing")
+    return generator
 
 
 def _check_protocols(stored: Sequence[Result], protocol: Protocol) -> None:
@@ -221,9 +240,8 @@ class _Painter:
     """Paints the protocol's layouts with a network, into a folder for each sample."""
 
     def __init__(self, asked: Asked, subject: Path, name: str, reals: Reals):
-        generator = asked.load(subject)
-        if not isinstance(generator, Generator):
-            raise UserError(f"{subject}: holds a {type(generator).__name__}, which paints nothing")
+        generator = _check_subject(asked, subject)
+        assert generator is not None
         self.generator, self.subject, self.out, self.quiet = generator, subject, asked.out / name, asked.quiet
         stems = {pair.stem: pair.layout for pair in Folder(asked.data, asked.protocol.split).pairs}
         self.items = [Item(stems[stem], stem) for stem in reals.names]

@@ -491,3 +491,16 @@ def test_mistakes_end_in_one_line(tmp_path, data, networks, file, capsys, change
     assert main(change(command)) == 1
     said = capsys.readouterr().err.strip()
     assert words in said and "Traceback" not in said
+
+
+def test_a_subject_that_is_none_is_found_before_another_is_judged(tmp_path, data, protocol, networks):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "result.json").write_text("{}")
+    for wrong, words in (
+        (tmp_path / "nowhere", "nowhere: no such folder"),
+        (networks / "segmenter", "holds a SegmentationNetwork, which paints nothing"),
+        (tmp_path / "results", r"is a folder of results; give .*result\.json"),
+    ):
+        with pytest.raises(UserError, match=words):
+            judge(asked(data, protocol, tmp_path / "out", networks / "painter", wrong))
+        assert not (tmp_path / "out").exists()

@@ -119,3 +119,27 @@ def test_images_without_a_number_are_left_out():
     a, b = result("a", (1.0, 2.0, math.nan, 4.0)), result("b", (2.0, math.inf, 3.0, 5.0))
     assert differences(a, b)["LPIPS[x]"].value == pytest.approx(1.0)
     assert differences(a, result("b", (math.nan,) * 4)) == {}
+
+
+WRONG = [None, 3, "text", [], {}]
+
+
+@pytest.mark.parametrize(
+    "field", ["subject", "provenance", "names", "measures", "per_image", "per_class", "warnings", "repeats", "protocol"]
+)
+def test_a_field_that_is_missing_or_wrong_ends_in_one_line(field, tmp_path):
+    result("a").write(tmp_path / "whole.json")
+    whole = json.loads((tmp_path / "whole.json").read_text())
+    for n, value in enumerate([..., *WRONG]):
+        if value == whole[field] or (field in ("provenance", "per_class", "repeats") and value == {}):
+            continue
+        if field == "warnings" and value == []:
+            continue
+        changed = {**whole, field: value}
+        if value is ...:
+            del changed[field]
+        path = tmp_path / f"{n}.json"
+        path.write_text(json.dumps(changed))
+        with pytest.raises(UserError) as error:
+            read_result(path)
+        assert str(path) in str(error.value) and "\n" not in str(error.value)

@@ -30,6 +30,7 @@ from photogram.images import read_labels, read_photo, resize_labels
 from photogram.metrics.pictures import Pictures
 from photogram.paintings import Place
 from photogram.recipes.crn import CascadedRefinementNetwork, Choice
+from photogram.recipes.segmenter import SegmentationNetwork
 from photogram.scene import Condition, Layout, SceneClass, SceneSpec, to_pixels
 from photogram.synthesis import Interrupted, Summary, item_seed, synthesize
 
@@ -968,3 +969,11 @@ def test_what_cannot_be_animated(painter: CascadedRefinementNetwork, tmp_path: P
     with pytest.raises(UserError, match="whose place is taken"):
         put(a_layout(0, (16, 32)), tmp_path / "one" / "animation.png")
         paint(painter, tmp_path / "one", tmp_path / "new", format="webp")
+
+
+def test_a_network_that_reads_paints_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    SegmentationNetwork(spec=SPEC, width=16).save_pretrained(tmp_path / "net")
+    path = put(a_layout(0), tmp_path / "layouts" / "a.png")
+    assert main(["synthesize", str(tmp_path / "net"), str(path), "--out", str(tmp_path / "out")]) == 1
+    assert "holds a SegmentationNetwork, which paints nothing" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

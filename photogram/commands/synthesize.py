@@ -70,13 +70,17 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run_synthesis(asked: SynthesizeFlags, options: Any) -> int:
+    from photogram.generator import Generator
     from photogram.recipes import load
     from photogram.recipes.crn import Choice
     from photogram.synthesis import collect, synthesize
 
+    network = load(asked.run)
+    if not isinstance(network, Generator):
+        raise UserError(f"{asked.run}: holds a {type(network).__name__}, which paints nothing")
     best = isinstance(options, Choice) and options.candidates == "best"
     summary = synthesize(
-        load(asked.run),
+        network,
         collect(asked.layouts, sys.stdin),
         asked.out,
         seed=asked.seed,

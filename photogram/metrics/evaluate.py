@@ -130,8 +130,9 @@ def reals_of(data: Path, protocol: Protocol, quiet: bool = False) -> Reals:
             advance(found.names[n])
     if protocol.scenes and scenes.hexdigest() != protocol.scenes:
         raise UserError(
-            f"{data}: its {protocol.split} layouts are not those of {protocol.name} (hash {scenes.hexdigest()[:12]}, "
-            f"not {protocol.scenes[:12]}); numbers of other scenes do not compare"
+            f"{data}: its {protocol.split} layouts at {shape(protocol.size)} are not those of {protocol.name} (hash "
+            f"{scenes.hexdigest()[:12]}, not {protocol.scenes[:12]}); numbers of other scenes do not compare. In a "
+            "protocol of your own with another size, split or count, leave `scenes` empty"
         )
     return replace(found, scenes_digest=scenes.hexdigest(), digest=reals.hexdigest())
 

@@ -127,6 +127,7 @@ def read_result(path: Path) -> Result:
             k: Repeats(_numbers(r["values"]), _number(r["mean"]), _number(r["deviation"]))
             for k, r in values.pop("repeats").items()
         }
+        _check_parts(path, values, len(measures), images)
         return Result(protocol=protocol, measures=measures, per_image=images, repeats=repeats, **values)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; `photogram evaluate` writes it") from None
@@ -134,6 +135,29 @@ def read_result(path: Path) -> Result:
         if isinstance(e, UserError):
             raise
         raise UserError(f"{path}: is no result of an evaluation, or damaged ({e})") from None
+
+
+def _check_parts(path: Path, values: dict[str, Any], measures: int, images: dict[str, list[float]]) -> None:
+    """Refuse what comparing would trip over.
+
+    Raises:
+        UserError: naming the field.
+    """
+    subject, names = values.get("subject"), values.get("names")
+    classes, warnings = values.get("per_class"), values.get("warnings")
+    named = isinstance(names, list) and bool(names) and all(isinstance(name, str) for name in names)
+    parts = {
+        "subject": isinstance(subject, dict) and isinstance(subject.get("name"), str) and "images" in subject,
+        "provenance": isinstance(values.get("provenance"), dict),
+        "names": named,
+        "measures": measures > 0,
+        "per_image": bool(images) and named and all(len(row) == len(names or ()) for row in images.values()),
+        "per_class": isinstance(classes, dict) and all(isinstance(row, dict) for row in classes.values()),
+        "warnings": isinstance(warnings, list) and all(isinstance(line, str) for line in warnings),
+    }
+    for name, whole in parts.items():
+        if not whole:
+            raise UserError(f"{path}: is damaged, its {name!r} is missing or not what it should be; evaluate again")
 
 
 def _measure(found: dict[str, Any]) -> Measure:

@@ -105,8 +105,8 @@ class Choice(NoOptions):
     """What to take of the candidates that a pass paints."""
 
     candidates: int | Literal["all", "best"] = 0
-    """The number of one, from 0; all: every one, as a dimension of their own; best: the same for whoever then keeps
-    the one that is nearest to a photograph, as `synthesize` does."""
+    """The number of one, from 0; all: every one; best: `synthesize` keeps the one that is nearest to the photograph
+    beside the layout (in Python, best is all: whoever asks has the photograph and chooses)."""
     mix: str = ""
     """Classes that come from other candidates, as in sky=3,road=1."""
     feather: float = 2.0

@@ -195,7 +195,7 @@ class Pix2Pix:
     discriminator_width: int = 64
     """Features of the discriminator's first convolution."""
     discriminator_sees_input: bool = True
-    """Show the discriminator the layout too (cGAN); without it, nobody but L1 checks that the painting fits."""
+    """Whether the discriminator is shown the layout too (cGAN); if not, nobody but L1 checks that the painting fits."""
     game: Game = "vanilla"
     """What generator and discriminator play for. With lsgan, try an `l1` of 10 to 25."""
     gan: float = 1.0

@@ -134,7 +134,7 @@ class Segmenter:
     weight_decay: float = 1e-2
     """AdamW's."""
     pretrained: bool = True
-    """Begin with the embedded encoder; else at random."""
+    """Whether the encoder is the embedded one at first; with --no-pretrained it begins at random."""
     schedule: int = 24_000
     """Photographs over which the learning rate falls along a cosine, to a hundredth; then it stays there."""
     warmup: int = 400
