@@ -235,7 +235,7 @@ def test_missing_and_odd_images(tmp_path, reals, protocol, judges):
 
 def test_other_scenes_than_the_protocols_are_refused(data, protocol, reals):
     assert reals_of(data, replace(protocol, scenes=reals.scenes_digest), quiet=True).names == reals.names
-    with pytest.raises(UserError, match="its val layouts are not those of toy-v1"):
+    with pytest.raises(UserError, match="its val layouts at 48 x 64 are not those of toy-v1"):
         reals_of(data, replace(protocol, scenes="0" * 64), quiet=True)
     with pytest.raises(UserError, match=f"val has {COUNT} photographs, but toy-v1 judges 99"):
         reals_of(data, replace(protocol, count=99), quiet=True)
