@@ -51,13 +51,15 @@ def train(name: str, asked: argparse.Namespace) -> None:
     command = [sys.executable, "-m", "photogram", "train", *SYSTEMS[name], "--data", str(asked.data)]
     command += ["--out", str(run), "--size", *size, "--steps", str(NEVER), "--save-every", "100000"]
     began = time.monotonic()
-    process = subprocess.Popen([*command, "--workers", "0", *asked.extra], stderr=subprocess.DEVNULL)
-    try:
-        process.wait(left)
-        sys.exit(f"{name}: ended by itself with status {process.returncode}; {' '.join(command)}")
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-        process.wait()
+    said = asked.out / f"{name}.txt"
+    with said.open("a") as output:
+        process = subprocess.Popen([*command, "--workers", "0", *asked.extra], stdout=output, stderr=output)
+        try:
+            process.wait(left)
+            sys.exit(f"{name}: ended by itself with status {process.returncode}; see {said}")
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            process.wait()
     record.write_text(json.dumps({"seconds": elapsed(record) + time.monotonic() - began}))
 
 

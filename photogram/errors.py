@@ -13,6 +13,23 @@ class UsageError(UserError):
     """Words or flags that the command line does not know; it exits with status 2."""
 
 
+def flag(name: str, value: object) -> str:
+    """A field and its value as they are typed on the command line: `--train-last 2`."""
+    values = value if isinstance(value, tuple) else (value,)
+    return " ".join([f"--{name.replace('_', '-')}", *map(str, values)])
+
+
+def unfit(name: str, value: object, bound: str) -> UserError:
+    """The mistake of a value that a flag cannot have.
+
+    Args:
+        name: the field's, as in Python.
+        value: what it was given.
+        bound: what it must be, or what to do.
+    """
+    return UserError(f"{flag(name, value)}: {bound}")
+
+
 def nearest(word: str, known: list[str]) -> str:
     """A hint for a misspelt name, `"; did you mean 'train'?"`, or nothing where no known name is near."""
     import difflib

@@ -68,6 +68,20 @@ class Run:
         return reduced
 
 
+def layouts_alone(run: Run, name: str) -> None:
+    """Refuse data without layouts, or with images as conditions.
+
+    Args:
+        run: knows the data.
+        name: what the recipe is called.
+
+    Raises:
+        UserError: naming the recipe.
+    """
+    if not run.spec.num_classes or run.spec.image_channels:
+        raise UserError(f"{name} paints from layouts alone; this data has none, or images as conditions")
+
+
 def start_from(run: Run, network: Network, free: tuple[str, ...] = ()) -> None:
     """Take the weights of a published network of the same form, where the run names one (`--from`).
 

@@ -28,7 +28,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from photogram.errors import UserError, nearest
+from photogram.errors import UserError, nearest, unfit
 from photogram.generator import Generator, Network, NoOptions
 from photogram.nn.perceptual import (
     Calibration,
@@ -39,7 +39,7 @@ from photogram.nn.perceptual import (
     load_features,
 )
 from photogram.nn.trunks import weights_digest
-from photogram.recipe import Run
+from photogram.recipe import Run, layouts_alone
 from photogram.scene import Condition, Layout, Scene, SceneSpec, Size, class_difference, one_hot
 
 WIDTHS_BOUND = "must be one positive integer or more, one for each module"
@@ -251,12 +251,12 @@ class Regression:
         """
         weights, rate = self.loss_weights, self.learning_rate
         if not 0 < rate < math.inf:  # nor nan
-            raise UserError(f"{flag('learning_rate', rate)}: must be above 0 and finite")
+            raise unfit("learning_rate", rate, "must be above 0 and finite")
         if not all(0 <= weight < math.inf for weight in weights) or (weights and not any(weights)):
-            raise UserError(f"{flag('loss_weights', weights)}: must be finite and 0 or more, one of them above 0")
+            raise unfit("loss_weights", weights, "must be finite and 0 or more, one of them above 0")
         for name in ("calibrate_first", "calibrate_epoch"):
             if getattr(self, name) < 0:
-                raise UserError(f"{flag(name, getattr(self, name))}: must be 0 or more")
+                raise unfit(name, getattr(self, name), "must be 0 or more")
 
 
 @dataclass(frozen=True)
@@ -280,11 +280,11 @@ class CRN(Regression):
     def check(self) -> None:
         super().check()
         if not are_widths(self.widths):
-            raise UserError(f"{flag('widths', self.widths)}: {WIDTHS_BOUND}")
+            raise unfit("widths", self.widths, WIDTHS_BOUND)
         if self.candidates < 1:
-            raise UserError(f"{flag('candidates', self.candidates)}: must be 1 or more")
+            raise unfit("candidates", self.candidates, "must be 1 or more")
         if not 0 <= self.train_last <= len(self.widths):
-            raise UserError(f"{flag('train_last', self.train_last)}: must be 0 (all) to {len(self.widths)} modules")
+            raise unfit("train_last", self.train_last, f"must be 0 (all) to {len(self.widths)} modules")
 
     def size_multiple(self) -> int:
         """Heights and widths that the recipe can train at are multiples of this."""
@@ -293,7 +293,7 @@ class CRN(Regression):
 
     def start(self, run: Run) -> RegressionTraining:
         self.check()
-        check_layouts(run, "crn")
+        layouts_alone(run, "crn")
         generator = CascadedRefinementNetwork(spec=run.spec, widths=self.widths, candidates=self.candidates)
         if run.start_from is not None:
             hand_over(run.start_from, generator)
@@ -301,22 +301,6 @@ class CRN(Regression):
             generator.cascade[: len(self.widths) - self.train_last].requires_grad_(False)
         generator.checkpointing = self.checkpointing
         return RegressionTraining(self, run, generator)
-
-
-def check_layouts(run: Run, name: str) -> None:
-    """Refuse data without layouts, or with more than layouts.
-
-    Raises:
-        UserError: naming the recipe.
-    """
-    if not run.spec.num_classes or run.spec.image_channels:
-        raise UserError(f"{name} paints from layouts alone; this data has none, or images as conditions")
-
-
-def flag(name: str, value: object) -> str:
-    """A field and its value as they are typed on the command line."""
-    values = value if isinstance(value, tuple) else (value,)
-    return " ".join([f"--{name.replace('_', '-')}", *map(str, values)])
 
 
 class RegressionTraining:

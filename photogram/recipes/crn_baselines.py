@@ -16,17 +16,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from photogram.errors import UserError
+from photogram.errors import UserError, flag
 from photogram.generator import Generator, Network
-from photogram.recipe import Run, start_from
+from photogram.recipe import Run, layouts_alone, start_from
 from photogram.recipes.crn import (
     RefinementModule,
     Regression,
     RegressionTraining,
     are_widths,
     begin,
-    check_layouts,
-    flag,
     upsampled,
 )
 from photogram.scene import Condition, Layout, SceneSpec, one_hot
@@ -149,7 +147,7 @@ class FullResolution(Regression):
 
     def start(self, run: Run) -> RegressionTraining:
         self.check()
-        check_layouts(run, "full-resolution")
+        layouts_alone(run, "full-resolution")
         generator = FullResolutionNetwork(spec=run.spec, width=self.width, dilations=self.dilations)
         start_from(run, generator)
         return RegressionTraining(self, run, generator)
@@ -181,7 +179,7 @@ class EncoderDecoder(Regression):
 
     def start(self, run: Run) -> RegressionTraining:
         self.check()
-        check_layouts(run, "encoder-decoder")
+        layouts_alone(run, "encoder-decoder")
         generator = EncoderDecoderNetwork(spec=run.spec, down=self.down, up=self.up, no_skips=self.no_skips)
         start_from(run, generator)
         return RegressionTraining(self, run, generator)

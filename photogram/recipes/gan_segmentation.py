@@ -25,17 +25,18 @@ from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from photogram.errors import UserError
+from photogram.errors import UserError, unfit
 from photogram.generator import Generator, Network, NoOptions
 from photogram.losses import discriminator_loss, generator_loss
-from photogram.nn.norms import BatchNorm, Statistics, share_statistics
+from photogram.nn.norms import BatchNorm, Statistics
 from photogram.nn.trunks import weights_digest
 from photogram.optim import frozen, init_normal
-from photogram.recipe import Run, start_from
-from photogram.recipes.segmenter import STRIDE, SegmentationNetwork
+from photogram.recipe import Run, layouts_alone, start_from
+from photogram.recipes.duel import Duel
+from photogram.recipes.segmenter import STRIDE, SegmentationNetwork, counted, cross_entropy
 from photogram.scene import Condition, Layout, Scene, SceneSpec, Size, class_difference, one_hot
 
 WIDTHS_BOUND = "must be 1 to 16 positive integers, one for each halving"
@@ -50,7 +51,7 @@ class GANSegmentationOptions(NoOptions):
 
     def check(self, network: Generator) -> None:
         if self.norm_stats not in ("batch", "running"):
-            raise _unfit("norm_stats", self.norm_stats, "must be batch or running")
+            raise unfit("norm_stats", self.norm_stats, "must be batch or running")
 
 
 class BottleneckGenerator(Generator):
@@ -129,12 +130,7 @@ class PictureDiscriminator(nn.Module):
 def _check_widths(name: str, widths: object) -> None:
     fit = isinstance(widths, tuple) and all(type(width) is int and width > 0 for width in widths)
     if not (fit and isinstance(widths, tuple) and 1 <= len(widths) <= 16):
-        raise _unfit(name, widths, WIDTHS_BOUND)
-
-
-def _unfit(name: str, value: object, bound: str) -> UserError:
-    values = value if isinstance(value, tuple) else (value,)
-    return UserError(f"{' '.join(['--' + name.replace('_', '-'), *map(str, values)])}: {bound}")
+        raise unfit(name, widths, WIDTHS_BOUND)
 
 
 @dataclass(frozen=True)
@@ -164,14 +160,19 @@ class GANSegmentation:
         Raises:
             UserError: naming the flag, its value and the bound.
         """
+        if not self.segmenter:
+            raise UserError(
+                "--segmenter: name the published segmenter that reads the paintings; `photogram train segmenter` makes "
+                "one"
+            )
         _check_widths("widths", self.widths)
         _check_widths("discriminator_widths", self.discriminator_widths)
         if not 0 <= self.segmentation < math.inf:
-            raise _unfit("segmentation", self.segmentation, "must be 0 or more, and finite")
+            raise unfit("segmentation", self.segmentation, "must be 0 or more, and finite")
         if not 0 < self.learning_rate < math.inf:
-            raise _unfit("learning_rate", self.learning_rate, "must be above 0 and finite")
+            raise unfit("learning_rate", self.learning_rate, "must be above 0 and finite")
         if not 0 <= self.beta1 < 1:
-            raise _unfit("beta1", self.beta1, "must be 0 or more, and below 1")
+            raise unfit("beta1", self.beta1, "must be 0 or more, and below 1")
 
     def size_multiple(self) -> int:
         """Heights and widths that the recipe can train at are multiples of this: of both networks and the segmenter."""
@@ -183,29 +184,19 @@ class GANSegmentation:
         return GANSegmentationTraining(self, run)
 
 
-class GANSegmentationTraining:
+class GANSegmentationTraining(Duel):
     """The game under way: two networks that learn, one that reads."""
 
     def __init__(self, recipe: GANSegmentation, run: Run):
-        if not run.spec.num_classes or run.spec.image_channels:
-            raise UserError("gan-segmentation paints from layouts alone; this data has none, or images as conditions")
+        layouts_alone(run, "gan-segmentation")
+        self.recipe, segmenter = recipe, load_segmenter(recipe.segmenter, run.spec)
         _check_innermost(recipe, run)
-        self.recipe, self.run = recipe, run
         generator = BottleneckGenerator(spec=run.spec, widths=recipe.widths)
         start_from(run, generator)
         discriminator = PictureDiscriminator(run.spec.photo_channels, run.spec.size, recipe.discriminator_widths)
         init_normal(discriminator)
-        self.published_generator, self.judging = generator, discriminator
-        # `prepare` replaces the forward of what it is given; the generator keeps its own, so that what is published
-        # paints as it does when it is loaded.
-        self.generator, self.generator_adam = self._prepared(generator)
-        self.discriminator, self.discriminator_adam = self._prepared(discriminator)
-        self.segmenter = load_segmenter(recipe.segmenter, run.spec).to(run.accelerator.device)
-
-    def _prepared(self, network: nn.Module) -> tuple[Any, Any]:
-        betas = (self.recipe.beta1, 0.999)
-        adam = torch.optim.Adam(network.parameters(), lr=self.recipe.learning_rate, betas=betas, fused=True)
-        return self.run.accelerator.prepare(nn.Sequential(network), adam)
+        super().__init__(run, generator, discriminator, recipe.learning_rate, recipe.beta1)
+        self.segmenter = segmenter.to(run.accelerator.device)
 
     def step(self, scene: Scene, seen: int) -> dict[str, Tensor]:
         assert scene.condition.layout is not None and scene.photo is not None
@@ -225,24 +216,19 @@ class GANSegmentationTraining:
         with frozen(self.discriminator), accelerator.autocast():
             adversarial = generator_loss("vanilla", self.discriminator(fake))
             logits = self.segmenter(fake)
-        misread = misreading(logits, classes, self.run.spec.void)
+        misread = cross_entropy(logits.float(), counted(classes, self.run.spec.void))
         loss = adversarial + self.recipe.segmentation * misread
         self.generator_adam.zero_grad()
         accelerator.backward(loss)
         self.generator_adam.step()
-        if accelerator.num_processes > 1:
-            share_statistics(self.published_generator, self.run.mean)
+        self.share_statistics()
         return {"loss": loss, "adversarial": adversarial, "segmentation": misread, "discriminator": d_loss}
 
     def facts(self) -> dict[str, str]:
         return {"segmenter's weights": weights_digest(self.segmenter)}
 
-    def published(self) -> dict[str, Generator]:
-        return {"generator": self.published_generator}
-
     def state_dict(self) -> dict[str, object]:
-        states = {name: part.state_dict() for name, part in self._parts().items()}
-        return {**states, "segmenter": weights_digest(self.segmenter)}
+        return {**super().state_dict(), "segmenter": weights_digest(self.segmenter)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state["segmenter"] != weights_digest(self.segmenter):  # a folder of that name, but of other content
@@ -250,27 +236,7 @@ class GANSegmentationTraining:
                 f"--segmenter {self.recipe.segmenter}: holds other weights than when this run was started; bring them "
                 "back, or give another --out"
             )
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-
-    def _parts(self) -> dict[str, Any]:
-        return {
-            "generator": self.published_generator,
-            "generator_adam": self.generator_adam,
-            "discriminator": self.judging,
-            "discriminator_adam": self.discriminator_adam,
-        }
-
-
-def misreading(
-    logits: Float[Tensor, "n k h w"], classes: Int[Tensor, "n h w"] | UInt8[Tensor, "n h w"], void: int | None
-) -> Float[Tensor, ""]:
-    """The mean cross-entropy between what was read and the layout, over pixels that are not void; 0 where all are."""
-    target = classes.long()
-    if void is not None:
-        target = target.masked_fill(target == void, -100)
-    total = F.cross_entropy(logits.float(), target, ignore_index=-100, reduction="sum")
-    return total / (target != -100).sum().clamp_min(1)
+        super().load_state_dict(state)
 
 
 def load_segmenter(folder: str, spec: SceneSpec) -> SegmentationNetwork:
@@ -279,10 +245,6 @@ def load_segmenter(folder: str, spec: SceneSpec) -> SegmentationNetwork:
     Raises:
         UserError: where there is none, or it reads other classes or channels.
     """
-    if not folder:
-        raise UserError(
-            "--segmenter: name the published segmenter that reads the paintings; `photogram train segmenter` makes one"
-        )
     segmenter = SegmentationNetwork.from_pretrained(folder)
     differs = class_difference(segmenter.spec, spec)
     if differs is not None:
@@ -299,7 +261,7 @@ def _check_innermost(recipe: GANSegmentation, run: Run) -> None:
         widths = getattr(recipe, name)
         height, width = (n // 2 ** len(widths) for n in run.spec.size)
         if height * width * run.batch_size < 2:
-            raise _unfit(
+            raise unfit(
                 name,
                 widths,
                 f"leave one pixel of {run.spec.size[0]} x {run.spec.size[1]}; give fewer, so that 3 to 8 a side stay",

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -30,13 +30,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from photogram.errors import UserError
+from photogram.errors import UserError, unfit
 from photogram.generator import Generator, Network, NoOptions
 from photogram.losses import Game, discriminator_loss, generator_loss
-from photogram.nn.norms import Norm, Statistics, norm_layer, share_statistics
+from photogram.nn.norms import Norm, Statistics, norm_layer
 from photogram.nn.patch import STRIDED, PatchDiscriminator, check_patch
 from photogram.optim import frozen, init_normal, linear_decay, set_learning_rate
-from photogram.recipe import Run, start_from
+from photogram.recipe import Run, layouts_alone, start_from
+from photogram.recipes.duel import Duel
 from photogram.scene import Condition, Layout, Scene, SceneSpec, from_pixels, one_hot
 
 LayoutAs = Literal["planes", "colors"]
@@ -83,7 +84,7 @@ class UNetOptions(NoOptions):
 
     def check(self, network: Generator) -> None:
         if self.norm_stats not in ("batch", "running"):
-            raise _unfit("norm_stats", self.norm_stats, "must be batch or running")
+            raise unfit("norm_stats", self.norm_stats, "must be batch or running")
 
 
 class UNet(Generator):
@@ -163,13 +164,9 @@ class UNet(Generator):
 
 def _check_unet(width: int, levels: int) -> None:
     if width < 1:
-        raise _unfit("width", width, "must be 1 or more")
+        raise unfit("width", width, "must be 1 or more")
     if levels not in LEVELS:
-        raise _unfit("levels", levels, f"must be {LEVELS.start} to {LEVELS.stop - 1}")
-
-
-def _unfit(name: str, value: object, bound: str) -> UserError:
-    return UserError(f"--{name.replace('_', '-')} {value}: {bound}")
+        raise unfit("levels", levels, f"must be {LEVELS.start} to {LEVELS.stop - 1}")
 
 
 @dataclass(frozen=True)
@@ -225,15 +222,15 @@ class Pix2Pix:
         kinds = {"norm": Norm, "dropout_at": DropoutAt, "layout_as": LayoutAs, "game": Game}
         for name, kind in kinds.items():
             if getattr(self, name) not in get_args(kind):
-                raise _unfit(name, getattr(self, name), f"must be one of {', '.join(get_args(kind))}")
+                raise unfit(name, getattr(self, name), f"must be one of {', '.join(get_args(kind))}")
         for name, least in (("discriminator_width", 1), ("epochs", 0), ("decay_epochs", 0), ("gan", 0), ("l1", 0)):
             if not least <= getattr(self, name) < math.inf:  # nor nan
-                raise _unfit(name, getattr(self, name), f"must be {least} or more, and finite")
+                raise unfit(name, getattr(self, name), f"must be {least} or more, and finite")
         if not 0 < self.learning_rate < math.inf:
-            raise _unfit("learning_rate", self.learning_rate, "must be above 0 and finite")
+            raise unfit("learning_rate", self.learning_rate, "must be above 0 and finite")
         for name in ("beta1", "jitter"):
             if not 0 <= getattr(self, name) < 1:
-                raise _unfit(name, getattr(self, name), "must be 0 or more, and below 1")
+                raise unfit(name, getattr(self, name), "must be 0 or more, and below 1")
         if not self.gan and not self.l1:
             raise UserError("--gan 0 --l1 0: there is nothing to learn from; one of them must be above 0")
 
@@ -247,12 +244,13 @@ class Pix2Pix:
         return Pix2PixTraining(self, run)
 
 
-class Pix2PixTraining:
+class Pix2PixTraining(Duel):
     """The game under way: two networks, two optimizers."""
 
     def __init__(self, recipe: Pix2Pix, run: Run):
+        layouts_alone(run, "pix2pix")
         _check_data(recipe, run.spec)
-        self.recipe, self.run = recipe, run
+        self.recipe = recipe
         generator = UNet(
             spec=run.spec,
             width=recipe.width,
@@ -267,16 +265,8 @@ class Pix2PixTraining:
             shown + run.spec.photo_channels, recipe.discriminator_width, recipe.patch, recipe.norm
         )
         init_normal(discriminator)
-        self.published_generator, self.judging = generator, discriminator
-        # `prepare` replaces the forward of what it is given; the generator keeps its own, so that what is published
-        # paints as it does when it is loaded.
-        self.generator, self.generator_adam = self._prepared(generator)
-        self.discriminator, self.discriminator_adam = self._prepared(discriminator)
-
-    def _prepared(self, network: nn.Module) -> tuple[Any, Any]:
-        betas = (self.recipe.beta1, 0.999)
-        adam = torch.optim.Adam(network.parameters(), lr=self.recipe.learning_rate, betas=betas, fused=True)
-        return self.run.accelerator.prepare(nn.Sequential(network), adam)
+        super().__init__(run, generator, discriminator, recipe.learning_rate, recipe.beta1)
+        self.drops = generator.drops
 
     def step(self, scene: Scene, seen: int) -> dict[str, Tensor]:
         assert scene.condition.layout is not None and scene.photo is not None
@@ -308,8 +298,7 @@ class Pix2PixTraining:
         self.generator_adam.zero_grad()
         accelerator.backward(loss)
         self.generator_adam.step()
-        if accelerator.num_processes > 1:
-            share_statistics(self.published_generator, self.run.mean)
+        self.share_statistics()
         return {"loss": loss, **losses}
 
     def judge(
@@ -323,35 +312,15 @@ class Pix2PixTraining:
             return self.discriminator(picture)
 
     def facts(self) -> dict[str, str]:
-        steps = ", ".join(str(n + 1) for n in self.published_generator.drops) or "none"
+        steps = ", ".join(str(n + 1) for n in self.drops) or "none"
         return {
             "convolutions of stride 2 in the discriminator": str(STRIDED[self.recipe.patch]),
             "upward steps with dropout": steps,
         }
 
-    def published(self) -> dict[str, Generator]:
-        return {"generator": self.published_generator}
-
-    def state_dict(self) -> dict[str, object]:
-        return {name: part.state_dict() for name, part in self._parts().items()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-
-    def _parts(self) -> dict[str, Any]:
-        return {
-            "generator": self.published_generator,
-            "generator_adam": self.generator_adam,
-            "discriminator": self.judging,
-            "discriminator_adam": self.discriminator_adam,
-        }
-
 
 def _check_data(recipe: Pix2Pix, spec: SceneSpec) -> None:
     """Refuse data that the recipe cannot be trained on."""
-    if not spec.num_classes or spec.image_channels:
-        raise UserError("pix2pix paints from layouts alone; this data has none, or images as conditions")
     if recipe.gan:
         check_patch(recipe.patch, spec.size)
     if recipe.layout_as == "colors":

@@ -21,10 +21,10 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from photogram.errors import UserError
+from photogram.errors import UserError, unfit
 from photogram.generator import Network, Reader
 from photogram.nn.trunks import IMAGENET, embedded_squeezenet, squeezenet_layers
 from photogram.recipe import Run, start_from
@@ -161,11 +161,11 @@ class Segmenter:
         for name in (*positive, *shares, "weight_decay", "warmup", "average"):
             value = getattr(self, name)
             if not 0 <= value < math.inf or (name in positive and not value):
-                raise _unfit(name, value, "must be above 0" if name in positive else "must be 0 or more")
+                raise unfit(name, value, "must be above 0" if name in positive else "must be 0 or more")
             if (name in shares and value > 1) or (name == "average" and value >= 1):
-                raise _unfit(name, value, "must be 1 or less" if name in shares else "must be below 1")
+                raise unfit(name, value, "must be 1 or less" if name in shares else "must be below 1")
         if self.largest_scale < self.smallest_scale:
-            raise _unfit("largest_scale", self.largest_scale, f"must be {self.smallest_scale} or more")
+            raise unfit("largest_scale", self.largest_scale, f"must be {self.smallest_scale} or more")
 
     def size_multiple(self) -> int:
         """Heights and widths that the recipe can train at are multiples of this."""
@@ -175,10 +175,6 @@ class Segmenter:
     def start(self, run: Run) -> SegmenterTraining:
         self.check()
         return SegmenterTraining(self, run)
-
-
-def _unfit(name: str, value: object, bound: str) -> UserError:
-    return UserError(f"--{name.replace('_', '-')} {value}: {bound}")
 
 
 class SegmenterTraining:
@@ -217,14 +213,13 @@ class SegmenterTraining:
         with self.run.accelerator.autocast():
             logits = self.network(photo)
         weights = class_weights(self.pixels, self.run.spec.void, self.recipe.balance).to(logits.device)
-        target = classes if self.run.spec.void is None else classes.masked_fill(classes == self.run.spec.void, -100)
+        target = counted(classes, self.run.spec.void)
         loss = cross_entropy(logits.float(), target, weights)
         self.adam.zero_grad()
         self.run.accelerator.backward(loss)
         self.adam.step()
         self._average(seen)
-        counted = target != -100
-        right = ((logits.argmax(1) == target) & counted).sum() / counted.sum().clamp_min(1)
+        right = (logits.argmax(1) == target).sum() / (target != -100).sum().clamp_min(1)
         return {"loss": loss, "pixel_accuracy": right}
 
     @torch.no_grad()
@@ -274,10 +269,16 @@ def class_weights(pixels: Float[Tensor, " k"], void: int | None, balance: float)
     return weights / (weights * shares).sum().clamp_min(1e-12)
 
 
+def counted(classes: Int[Tensor, "n h w"] | UInt8[Tensor, "n h w"], void: int | None) -> Int[Tensor, "n h w"]:
+    """What should be read of each pixel; -100 of void, which does not count."""
+    target = classes.long()
+    return target if void is None else target.masked_fill(target == void, -100)
+
+
 def cross_entropy(
-    logits: Float[Tensor, "n k h w"], target: Int[Tensor, "n h w"], weights: Float[Tensor, " k"]
+    logits: Float[Tensor, "n k h w"], target: Int[Tensor, "n h w"], weights: Float[Tensor, " k"] | None = None
 ) -> Float[Tensor, ""]:
-    """The weighted mean over the pixels whose target is not -100; 0 where there is none."""
+    """The (weighted) mean over the pixels whose target is not -100; 0 where there is none."""
     own = F.cross_entropy(logits, target, weights, ignore_index=-100, reduction="sum")
     return own / (target != -100).sum().clamp_min(1)
 
