@@ -451,11 +451,10 @@ TWO = """
 import os, sys
 import torch
 torch.set_num_threads(1)
-from dataclasses import replace
 from test_recipes import SMALL, plan, toys
 from photogram.training import train
 
-name, out = sys.argv[1:]
+name, out, seed = sys.argv[1], sys.argv[2], int(sys.argv[3])
 case, kept = SMALL[name], []
 start = type(case.recipe).start
 
@@ -465,7 +464,7 @@ def watched(self, run):
 
 type(case.recipe).start = watched
 def go(steps):
-    return train(case.recipe, toys(case), out + "/two", plan(case, steps), toys(case, "val", 2))
+    return train(case.recipe, toys(case), out + "/two", plan(case, steps, seed=seed), toys(case, "val", 2))
 
 go(2)
 go(5)  # and the state is taken up by both
@@ -475,38 +474,58 @@ torch.save({n: m.state_dict() for n, m in kept[-1].published().items()}, out + f
 """
 
 
-@RECIPES_UNDER_TEST
-def test_two_processes_end_with_equal_weights(recipe_type, tmp_path):
-    case = small(recipe_type)
-    script = tmp_path / "two.py"
-    script.write_text(TWO)
+def trained_by_two(recipe_type: type[Any], out: Path, seed: int) -> list[dict[str, dict[str, Any]]]:
+    """What both processes published."""
+    out.mkdir()
+    (out / "two.py").write_text(TWO)
     launch = ["torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--standalone"]
     done = run_python(
         "import sys; from runpy import run_module; sys.argv = sys.argv[1:]; run_module(sys.argv[0], None, '__main__')",
         *launch,
-        str(script),
+        str(out / "two.py"),
         recipe_type.__name__,
-        str(tmp_path),
+        str(out),
+        str(seed),
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    ranks = [torch.load(tmp_path / f"rank{n}.pt", weights_only=True) for n in (0, 1)]
-    published = safetensors.torch.load_file(tmp_path / "two" / "model.safetensors")
+    return [torch.load(out / f"rank{n}.pt", weights_only=True) for n in (0, 1)]
+
+
+def distances(case: Small, out: Path, seed: int) -> tuple[float, float]:
+    """How far two processes end from one with twice the batch: the weights, as a share of how far training on half of
+    the photographs is, and the most that a loss differs, as a share of it."""
+    for folder, factor in (("one", 2), ("half", 1)):
+        train(case.recipe, toys(case), out / folder, plan(case, 5, batch_size=factor * case.batch_size, seed=seed))
+    two, one, half = (safetensors.torch.load_file(out / n / "model.safetensors") for n in ("two", "one", "half"))
+    near, far = (sum(float((one[k] - w[k]).square().sum()) for k in one) ** 0.5 for w in (two, half))
+    apart = [0.0]
+    for a, b in zip(losses(out / "one"), losses(out / "two"), strict=True):
+        assert a.keys() == b.keys() and (a["step"], a["seen"]) == (b["step"], b["seen"])
+        apart += [abs(a[k] - b[k]) / abs(b[k]) for k in a if b[k]]
+    return near / far, max(apart)
+
+
+@RECIPES_UNDER_TEST
+def test_two_processes_end_with_equal_weights(recipe_type, tmp_path):
+    """And those of one process with twice the batch, up to rounding, where nothing is drawn or normalised by process.
+
+    Where an activation lies within rounding of its kink, its gradient is another one and Adam makes a step of full size
+    of the difference; that is so for one start in ten or twenty, so further starts are tried. Without the mean over
+    processes the share is about 1, whatever the start.
+    """
+    ranks = trained_by_two(recipe_type, tmp_path / "0", 0)
+    published = safetensors.torch.load_file(tmp_path / "0" / "two" / "model.safetensors")
     for name, weights in ranks[0].items():
         assert all(torch.equal(tensor, ranks[1][name][k]) for k, tensor in weights.items())
     if len(ranks[0]) == 1:
         assert all(torch.equal(tensor, published[k]) for k, tensor in next(iter(ranks[0].values())).items())
-    if case.sums_over_processes:
-        for name, factor in (("one", 2), ("half", 1)):
-            train(case.recipe, toys(case), tmp_path / name, plan(case, 5, batch_size=factor * case.batch_size))
-        one, half = (safetensors.torch.load_file(tmp_path / n / "model.safetensors") for n in ("one", "half"))
-        # Adam turns rounding of gradients near zero into steps of full size, so not every number is near; how many are
-        # depends on threads and on what ran before. Without the mean over processes it is 1 and more.
-        near, far = (sum(float((one[k] - w[k]).square().sum()) for k in one) ** 0.5 for w in (published, half))
-        assert near < 0.1 * far, f"they differ by {near:.3g}, training on half of the photographs by {far:.3g}"
-        for a, b in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
-            assert a.keys() == b.keys() and (a["step"], a["seen"]) == (b["step"], b["seen"])
-            apart = {k: abs(a[k] - b[k]) / abs(b[k]) for k in a if b[k]}
-            assert max(apart.values()) < 0.01, apart
+    if not small(recipe_type).sums_over_processes:
+        return
+    found = [distances(small(recipe_type), tmp_path / "0", 0)]
+    while not (found[-1][0] < 0.02 and found[-1][1] < 1e-3):
+        assert len(found) < 3, f"shares of weights and losses, by start: {found}"
+        trained_by_two(recipe_type, tmp_path / str(len(found)), len(found))
+        found.append(distances(small(recipe_type), tmp_path / str(len(found)), len(found)))
 
 
 # --- a recipe from outside -------------------------------------------------------------------------------------------
