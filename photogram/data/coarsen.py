@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Integer
 
-from photogram.data.preparing import Plan, Prepared, SourceScene, carry_out, in_parallel, read_objects
+from photogram.data.preparing import Labels, Plan, Prepared, SourceScene, carry_out, in_parallel, read_objects
 from photogram.data.rewriting import folder_scenes, read_layout
 from photogram.errors import UserError
 from photogram.images import read_labels, resize_labels
@@ -312,24 +312,16 @@ def prepare_coarsen(
             'mark one with "void": true, or use --method nearest'
         )
 
-    def scene(item: SourceScene) -> tuple[np.ndarray, np.ndarray | None]:
-        layout = read_layout(item.layout, len(classes))
-        objects = None if item.instances is None else read_objects(item)
+    def read(item: SourceScene) -> Labels:
+        layout, objects = read_layout(item.layout, len(classes)), read_objects(item)
         if objects is not None and objects.shape != layout.shape:
             raise UserError(f"{item.instances}: is {shape(objects)}, but its layout {item.layout} is {shape(layout)}")
-        return coarsen_scene(layout, objects, strength, void, method)
-
-    def instances(item: SourceScene) -> np.ndarray:
-        objects = scene(item)[1]
-        assert objects is not None
-        return objects
+        return Labels(*coarsen_scene(layout, objects, strength, void, method))
 
     coarsen_scene(np.zeros((1, 1), np.uint8), None, strength, void, method)  # refuses what is unknown, before writing
     settings: dict[str, object] = {"strength": strength, "method": method}
-    plan = Plan(
-        "coarsen", Path(source), settings, classes, items, lambda i: (scene(i)[0], None), instances, tuple(warnings)
-    )
-    made = carry_out(plan, Path(out), quiet)
+    plan = Plan("coarsen", Path(source), settings, classes, items, tuple(warnings))
+    made = carry_out(plan, read, Path(out), quiet)
     return Coarsened(made, {} if void is None else _shares(items, made.out, void, quiet))
 
 

@@ -104,12 +104,8 @@ def prepare_nyu(
             return all(p.exists() and p.stat().st_mtime >= changed for p in targets(item, out).values())
 
         changed = source.stat().st_mtime
-        plan = Plan("nyu", source, settings, classes, items, _not_read, lambda i: _not_read(i)[0], tuple(notes))
+        plan = Plan("nyu", source, settings, classes, items, tuple(notes))
         return carry_out_with(plan, out, write, done, quiet, at_once=True)
-
-
-def _not_read(item: SourceScene) -> tuple[np.ndarray, None]:
-    raise NotImplementedError("scenes of one file are written by `_write`")
 
 
 def _scene(source: Path, index: int, split: str) -> SourceScene:

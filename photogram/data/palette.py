@@ -31,6 +31,7 @@ from photogram.data.colors import (
 )
 from photogram.data.preparing import (
     ColorCount,
+    Labels,
     PaletteReport,
     Plan,
     Prepared,
@@ -134,11 +135,13 @@ def prepare_palette(
         settings,
         coding.classes,
         items,
-        lambda item: (table(read_colors(item.layout))[0], None),
-        read_objects,
         (*warnings, *notes, *_share_notes(report)),
     )
-    return carry_out(plan, Path(out), quiet, report)
+
+    def read(item: SourceScene) -> Labels:
+        return Labels(table(read_colors(item.layout))[0], read_objects(item))
+
+    return carry_out(plan, read, Path(out), quiet, report)
 
 
 def _find(source: Path, val_share: float) -> tuple[list[SourceScene], list[str]]:

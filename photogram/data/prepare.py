@@ -26,7 +26,7 @@ from photogram.data.known_classes import (
     cityscapes_35,
     coco_stuff,
 )
-from photogram.data.preparing import Plan, Prepared, SourceScene, carry_out, read_objects, renumber
+from photogram.data.preparing import Labels, Plan, Prepared, Read, SourceScene, carry_out, read_objects, renumber
 from photogram.errors import UserError
 from photogram.images import PHOTO_SUFFIXES, read_labels
 from photogram.scene import read_classes
@@ -89,11 +89,13 @@ def prepare_cityscapes(source: Path, *, out: Path, classes: Literal[19, 35] = 19
         {"classes": classes, "labels": kind},
         listed,
         items,
-        lambda item: (_cityscapes_layout(item.layout, kind, classes), None),
-        read_objects,
         tuple(warnings),
     )
-    return carry_out(plan, out, quiet)
+
+    def read(item: SourceScene) -> Labels:
+        return Labels(_cityscapes_layout(item.layout, kind, classes), read_objects(item))
+
+    return carry_out(plan, read, out, quiet)
 
 
 def _below(source: Path, name: str) -> Path | None:
@@ -174,17 +176,7 @@ def prepare_coco_stuff(source: Path, *, out: Path, quiet: bool = False) -> Prepa
             "nor train2017/ with stuffthingmaps/train2017/*.png (or val2017)"
         )
     warnings = (f"{lonely[0]}: has no layout ({len(lonely)} such photographs left out)",) if lonely else ()
-    plan = Plan(
-        "coco-stuff",
-        source,
-        {},
-        coco_stuff(),
-        items,
-        lambda i: (_coco_layout(i), None),
-        _coco_objects,
-        warnings,
-    )
-    return carry_out(plan, out, quiet)
+    return carry_out(Plan("coco-stuff", source, {}, coco_stuff(), items, warnings), _read_coco, out, quiet)
 
 
 def _coco_folders(source: Path, split: str) -> tuple[Path | None, Path | None, Path | None]:
@@ -203,19 +195,17 @@ def _by_stem(folder: Path | None, suffixes: tuple[str, ...]) -> dict[str, Path]:
     return {p.stem: p for p in paths if p.suffix.lower() in suffixes and not p.name.startswith(".") and p.is_file()}
 
 
-def _coco_layout(item: SourceScene) -> np.ndarray:
+def _read_coco(item: SourceScene) -> Labels:
     void = len(COCO_STUFF)
     table = {i: i for i in range(void + 1)} | {255: void}
-    return renumber(item.layout, read_labels(item.layout), table, "0..181 and 255")
-
-
-def _coco_objects(item: SourceScene) -> np.ndarray:
-    labels, numbers = _coco_layout(item).astype(np.int64), read_objects(item).astype(np.int64)
-    if labels.shape != numbers.shape:
-        return numbers  # refused by the caller, which names both sizes
+    layout = renumber(item.layout, read_labels(item.layout), table, "0..181 and 255")
+    numbers = read_objects(item)
+    if numbers is None or numbers.shape != layout.shape:
+        return Labels(layout, numbers)  # the caller refuses another shape, naming both
     if numbers.max() > 255:
         raise UserError(f"{item.instances}: object number {numbers.max()} is beyond 255, the last of this form")
-    return number_objects(labels, np.where(numbers == 255, len(COCO_STUFF), numbers))
+    wide = np.where(numbers == 255, void, numbers.astype(np.int64))
+    return Labels(layout, number_objects(layout.astype(np.int64), wide))
 
 
 def number_objects(labels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
@@ -273,18 +263,18 @@ def prepare_camvid(source: Path, *, out: Path, classes: Literal[11, 32] = 11, qu
     source = _folder(source)
     for root in (source, *sorted(p for p in source.iterdir() if p.is_dir())):
         if (root / "classes.json").is_file():
-            return carry_out(_camvid_own(source, root, classes), out, quiet)
+            return carry_out(*_camvid_own(source, root, classes), out, quiet)
         if (root / "trainannot").is_dir() or (root / "valannot").is_dir():
-            return carry_out(_camvid_segnet(source, root, classes), out, quiet)
+            return carry_out(*_camvid_segnet(source, root, classes), out, quiet)
     layouts = sorted(p for p in source.rglob("*_L.png") if not p.name.startswith("."))
     if not layouts:
         raise UserError(
             f"{source}: neither *_L.png (32 colours), nor trainannot/ (SegNet), nor classes.json (our form)"
         )
-    return carry_out(_camvid_colors(source, layouts, classes), out, quiet)
+    return carry_out(*_camvid_colors(source, layouts, classes), out, quiet)
 
 
-def _camvid_own(source: Path, root: Path, classes: int) -> Plan:
+def _camvid_own(source: Path, root: Path, classes: int) -> tuple[Plan, Read]:
     listed = read_classes(root / "classes.json")
     wanted = 12 if classes == 11 else 32
     if len(listed) != wanted:
@@ -301,14 +291,15 @@ def _camvid_own(source: Path, root: Path, classes: int) -> Plan:
         items += [SourceScene(split.name, p.stem, p.layout, p.photo, p.instances) for p in pairing.pairs]
     table = {i: i for i in range(len(listed))}
 
-    def layout(item: SourceScene) -> tuple[np.ndarray, None]:
-        return renumber(item.layout, read_labels(item.layout), table, f"0..{len(listed) - 1}"), None
+    def read(item: SourceScene) -> Labels:
+        layout = renumber(item.layout, read_labels(item.layout), table, f"0..{len(listed) - 1}")
+        return Labels(layout, read_objects(item))
 
     settings: dict[str, object] = {"classes": classes, "form": "own"}
-    return Plan("camvid", source, settings, listed, items, layout, read_objects, tuple(warnings))
+    return Plan("camvid", source, settings, listed, items, tuple(warnings)), read
 
 
-def _camvid_segnet(source: Path, root: Path, classes: int) -> Plan:
+def _camvid_segnet(source: Path, root: Path, classes: int) -> tuple[Plan, Read]:
     if classes != 11:
         raise UserError(f"{root}: is the form of 11 classes, which 32 cannot be made from; use --classes 11")
     items: list[SourceScene] = []
@@ -318,13 +309,13 @@ def _camvid_segnet(source: Path, root: Path, classes: int) -> Plan:
             items.append(SourceScene(split, stem, path, photos.get(stem)))
     table = {i: i for i in range(12)} | {255: 11}
 
-    def layout(item: SourceScene) -> tuple[np.ndarray, None]:
-        return renumber(item.layout, read_labels(item.layout), table, "0..11 and 255"), None
+    def read(item: SourceScene) -> Labels:
+        return Labels(renumber(item.layout, read_labels(item.layout), table, "0..11 and 255"))
 
-    return Plan("camvid", source, {"classes": classes, "form": "segnet"}, camvid_11(), items, layout, read_objects)
+    return Plan("camvid", source, {"classes": classes, "form": "segnet"}, camvid_11(), items), read
 
 
-def _camvid_colors(source: Path, layouts: list[Path], classes: int) -> Plan:
+def _camvid_colors(source: Path, layouts: list[Path], classes: int) -> tuple[Plan, Read]:
     photos = {
         p.stem: p for p in sorted(source.rglob("*")) if p.suffix.lower() in PHOTO_SUFFIXES and not p.stem.endswith("_L")
     }
@@ -338,17 +329,18 @@ def _camvid_colors(source: Path, layouts: list[Path], classes: int) -> Plan:
     listed = camvid_32() if classes == 32 else camvid_11()
     table = ColorTable(indices, next(i for i, c in enumerate(listed) if c.void))
 
-    def layout(item: SourceScene) -> tuple[np.ndarray, str | None]:
+    def read(item: SourceScene) -> Labels:
         found, strays = table(read_colors(item.layout))
         if strays > _STRAY_LIMIT * found.size:
             raise UserError(
                 f"{item.layout}: {strays:,} pixels ({strays / found.size:.1%}) have none of the 32 colours; "
                 "was it smoothed or stored as JPEG? `photogram prepare palette` can snap colours"
             )
-        return found, f"{item.layout}: {strays} pixels of unknown colours became void" if strays else None
+        warning = f"{item.layout}: {strays} pixels of unknown colours became void" if strays else None
+        return Labels(found, read_objects(item), warning)
 
     settings: dict[str, object] = {"classes": classes, "form": "colors"}
-    return Plan("camvid", source, settings, listed, items, layout, read_objects, tuple(warnings))
+    return Plan("camvid", source, settings, listed, items, tuple(warnings)), read
 
 
 def _camvid_splits(source: Path, layouts: list[Path]) -> tuple[dict[str, str], list[str]]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class SourceScene:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a preparer is going to write, and how its files are read."""
+    """What a preparer is going to write."""
 
     preparer: str
     source: Path
@@ -54,11 +54,21 @@ class Plan:
     """What else decides the result, in JSON's types; kept in `prepare.json` and compared on the next run."""
     classes: tuple[SceneClass, ...]
     items: list[SourceScene]
-    read_layout: Callable[[SourceScene], tuple[np.ndarray, str | None]]
-    """Class indices, uint8 or uint16 [h, w], and a warning."""
-    read_instances: Callable[[SourceScene], np.ndarray]
-    """Object numbers, 0..65535, [h, w]."""
     warnings: tuple[str, ...] = ()
+
+
+class Labels(NamedTuple):
+    """What a preparer makes of the layout and the instance map of one scene."""
+
+    layout: np.ndarray
+    """Class indices, uint8 or uint16 [h, w]."""
+    instances: np.ndarray | None = None
+    """Object numbers, 0..65535, [h, w]; None where the scene has no instance map."""
+    warning: str | None = None
+
+
+Read = Callable[[SourceScene], Labels]
+"""How the labels of a scene are read, by several threads at once."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +155,7 @@ def in_parallel(
     return results
 
 
-def carry_out(plan: Plan, out: Path, quiet: bool = False, report: PaletteReport | None = None) -> Prepared:
+def carry_out(plan: Plan, read: Read, out: Path, quiet: bool = False, report: PaletteReport | None = None) -> Prepared:
     """Write the data folder that a plan describes; what an earlier run finished is not done again.
 
     A file counts as finished where it is there and not older than its source.
@@ -163,7 +173,7 @@ def carry_out(plan: Plan, out: Path, quiet: bool = False, report: PaletteReport 
     def done(item: SourceScene) -> bool:
         return all(is_done(s, t) for s, t in _files(item, out))
 
-    return carry_out_with(plan, out, lambda item: _write(plan, item, out), done, quiet, report=report)
+    return carry_out_with(plan, out, lambda item: _write(read, item, out), done, quiet, report=report)
 
 
 def carry_out_with(
@@ -307,6 +317,7 @@ def _files(item: SourceScene, out: Path) -> list[tuple[Path, Path]]:
 
 
 def is_done(source: Path, target: Path) -> bool:
+    """Whether a file was written after its source last changed."""
     try:
         return target.stat().st_mtime >= source.stat().st_mtime
     except FileNotFoundError:
@@ -343,9 +354,9 @@ def _runs_still(partial: Path) -> bool:
     return True
 
 
-def _write(plan: Plan, item: SourceScene, out: Path) -> list[str]:
+def _write(read: Read, item: SourceScene, out: Path) -> list[str]:
     """Write the files of one scene, the layout last, after checking that they fit."""
-    layout, warning = plan.read_layout(item)
+    layout, instances, warning = read(item)
     targets = dict(_files(item, out))
     if item.photo:
         size = image_size(item.photo)
@@ -354,8 +365,7 @@ def _write(plan: Plan, item: SourceScene, out: Path) -> list[str]:
         if not is_done(item.photo, targets[item.photo]):
             with item.photo.open("rb") as photo, replacing(targets[item.photo]) as file:
                 shutil.copyfileobj(photo, file, 1 << 20)
-    if item.instances:
-        instances = plan.read_instances(item)
+    if item.instances and instances is not None:
         if instances.shape != layout.shape:
             raise UserError(f"{item.instances}: is {shape(instances)}, but its layout {item.layout} is {shape(layout)}")
         write_image(instances.astype(np.uint16), targets[item.instances])
@@ -363,14 +373,14 @@ def _write(plan: Plan, item: SourceScene, out: Path) -> list[str]:
     return [warning] if warning else []
 
 
-def read_objects(item: SourceScene) -> np.ndarray:
-    """The object numbers of an item as they are in its file, 0..65535.
+def read_objects(item: SourceScene) -> np.ndarray | None:
+    """The object numbers of an item as they are in its file, 0..65535; None where it has none.
 
     Raises:
         UserError: where the file cannot be read as such.
     """
     if item.instances is None:
-        raise ValueError(f"{item.stem} has no instance map")
+        return None
     objects = read_labels(item.instances)
     if int(objects.min()) < 0 or int(objects.max()) > 65535:
         raise UserError(f"{item.instances}: object numbers {objects.min()}..{objects.max()} are outside 0..65535")

@@ -245,11 +245,9 @@ def prepare_vivid(
     originals = {(i.split, i.stem): i for i in items}
     settings: dict[str, object] = {"size": None if size is None else list(size)}
 
-    def read(item: SourceScene) -> tuple[np.ndarray, str | None]:
-        return read_layout(originals[item.split, item.stem].layout, len(classes)), None
-
     def write(item: SourceScene) -> list[str]:
-        _write(originals[item.split, item.stem], targets(item, out), read(item)[0], size, where)
+        original = originals[item.split, item.stem]
+        _write(original, targets(item, out), read_layout(original.layout, len(classes)), size, where)
         return []
 
     def done(item: SourceScene) -> bool:
@@ -258,7 +256,7 @@ def prepare_vivid(
         return all(is_done(path, paths[part]) for part, path in parts.items() if path)
 
     written = [_as_written(i, size) for i in items]
-    plan = Plan("vivid", source, settings, classes, written, read, read_objects, tuple(warnings))
+    plan = Plan("vivid", source, settings, classes, written, tuple(warnings))
     return carry_out_with(plan, out, write, done, quiet, at_once=False)  # torch uses all processors for one photograph
 
 
@@ -293,8 +291,8 @@ def _write(
         else:
             with item.photo.open("rb") as file, replacing(paths["photos"]) as copy:
                 shutil.copyfileobj(file, copy, 1 << 20)
-    if item.instances:
-        objects = read_objects(item)
+    objects = read_objects(item)
+    if objects is not None:
         if objects.shape != layout.shape:
             raise UserError(f"{item.instances}: is {shape(objects)}, but its layout {item.layout} is {shape(layout)}")
         objects = objects if size is None else resize_labels(objects, size)
