@@ -7,6 +7,7 @@ import functools
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import make_dataclass
 from typing import Any
 
 import tyro
@@ -55,6 +56,29 @@ def pick(known: Mapping[str, Callable[..., Any]], what: str, prog: str, argument
     if first not in known:
         raise UsageError(f"unknown {what} {first!r}{nearest(first, list(known))}; there is {names}")
     return first
+
+
+def joined(name: str, doc: str | None, **parts: type[Any]) -> type[Any]:
+    """One command of several dataclasses, whose fields are flags side by side.
+
+    Args:
+        name: of the dataclass that has the parts as fields.
+        doc: what the command's help says.
+        parts: dataclasses by the name of the field.
+    """
+    fields = [(part, tyro.conf.OmitArgPrefixes[kind]) for part, kind in parts.items()]
+    return make_dataclass(name, fields, namespace={"__doc__": doc})
+
+
+def filled(command: type[Any], prog: str, arguments: Sequence[str]) -> Any:
+    """An instance of a dataclass, of the flags that tyro makes of its fields.
+
+    Raises:
+        UsageError: where they do not fit, in one line.
+        SystemExit: after it has printed help.
+    """
+    config = (tyro.conf.FlagCreatePairsOff,)
+    return parsed(lambda args: tyro.cli(command, prog=prog, args=args, config=config), prog, arguments)
 
 
 def parsed(parse: Callable[[list[str]], Any], prog: str, arguments: Sequence[str]) -> Any:

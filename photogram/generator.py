@@ -153,6 +153,11 @@ def _fits(value: object, kind: Any) -> bool:
 class NoOptions:
     """For generators that have nothing to choose at synthesis."""
 
+    @property
+    def several(self) -> bool:
+        """Whether one pass paints several pictures of a layout, to be kept all."""
+        return False
+
     def check(self, network: Generator) -> None:
         """Refuse what a network cannot do; of options that have no choice, nothing.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from photogram.collecting import SETTINGS, Item, is_there, plain
@@ -26,11 +26,18 @@ class Place(NamedTuple):
 
 
 class Places:
-    """Which painting goes where; refuses two layouts for one painting."""
+    """Which painting goes where; refuses two layouts for one painting.
 
-    def __init__(self, out: Path, format: str):
-        self.out, self.format = out, format
+    Args:
+        out: the folder of the paintings.
+        format: their suffix.
+        numbered: a painting `a` is a sheet of several, and a folder `a` holds each.
+    """
+
+    def __init__(self, out: Path, format: str, numbered: bool = False):
+        self.out, self.format, self.numbered = out, format, numbered
         self.names: dict[str, Path] = {}
+        self.folders: dict[str, Path] = {}
         self.inside = Path(os.path.realpath(out))
 
     def assign(self, items: Iterable[Item], strict: bool) -> Iterator[Place | UserError]:
@@ -62,12 +69,27 @@ class Places:
         if target in (self.out / SHEET, self.out / ANIMATION):
             raise UserError(f"{item.source}: its painting would be {target}, whose place is taken; rename the layout")
         if item.name not in self.names:
+            self._apart(item)
             self.names[item.name] = item.source
             return Place(item.source, item.name, target)
         earlier = self.names[item.name]
         if plain(earlier) == plain(item.source):
             return None
         raise UserError(f"{earlier} and {item.source}: both would become {target}; rename one, or paint them apart")
+
+    def _apart(self, item: Item) -> None:
+        """Refuse a layout whose candidates' folder holds paintings of other layouts, or the other way round."""
+        if not self.numbered:
+            return
+        above = [parent.as_posix() for parent in PurePosixPath(item.name).parents]
+        for folder in above:
+            self.folders.setdefault(folder, item.source)
+        other = next((self.names[folder] for folder in above if folder in self.names), self.folders.get(item.name))
+        if other is not None:
+            raise UserError(
+                f"{item.source} and {other}: the candidates of one would lie among the paintings of the other; rename "
+                "one, or paint them apart"
+            )
 
     def finished(self) -> int:
         """How many of the assigned are there already."""

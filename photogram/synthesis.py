@@ -21,7 +21,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -37,13 +37,13 @@ from photogram.collecting import Item, is_there
 from photogram.collecting import collect as collect
 from photogram.errors import UserError, is_out_of_memory
 from photogram.generator import Generator
-from photogram.images import PHOTO_SUFFIXES, PIXEL_LIMIT, read_photo, resize_photo, write_image
+from photogram.images import PIXEL_LIMIT, write_image
 from photogram.interrupts import Interrupted as Interrupted
 from photogram.interrupts import Stop, stopping_softly
 from photogram.outputs import writing
+from photogram.overview import draw_overview, open_layout
 from photogram.paintings import (
     ANIMATION,
-    SHEET,
     Place,
     Places,
     agree,
@@ -55,16 +55,12 @@ from photogram.paintings import (
 )
 from photogram.precision import Precision, check_precision, resolved
 from photogram.progress import Advance, progress
-from photogram.scene import Layout, SceneSpec, Size, check_layout, draw, to_pixels
+from photogram.scene import Layout, Size, to_pixels
 from photogram.sheets import numbered
-from photogram.sheets import sheet as draw_sheet
 
 Format = Literal["png", "jpg", "webp"]
 Choose = Callable[[torch.Tensor, Path], int]
 """The number of the candidate to keep, of [k, c, h, w] in [-1, 1] that were painted of a layout's file."""
-
-SHEET_ROWS, SHEET_TILE = 24, 512
-"""How many layouts a sheet shows at most, and how many pixels a side of a tile has at most."""
 
 _AHEAD = 2  # layouts that are read ahead, and paintings that wait to be written
 _POLL = 0.1  # seconds between two looks at whether the person wants to stop
@@ -168,7 +164,7 @@ def synthesize(
         raise UserError(f"--animate {animate:g}: must be 0 (none) to {MOST_A_SECOND} frames a second")
     if overwrite:
         inputs = list(inputs)
-    places = Places(out, format)
+    places = Places(out, format, numbered=options.several and choose is None)
     known = list(places.assign(inputs, strict=True)) if isinstance(inputs, Sized) else None
     items = places.assign(inputs, strict=False) if known is None else iter(known)
     refuse_strangers(out)
@@ -192,7 +188,7 @@ def synthesize(
         stack.enter_context(_ready_to_paint(generator, precision))
         studio = _Studio(generator, out, seed, size, options, choose, quiet)
         studio.work(items, None if known is None else len(known), places.finished())
-        drawn, undrawn = _draw_sheet(studio.done, generator.spec, out) if sheet else (None, [])
+        drawn, undrawn = draw_overview(studio.done, generator.spec, out) if sheet else (None, [])
         if animate and studio.done:
             with writing(out):
                 write_animation(sorted(place.target for place in studio.done), out / ANIMATION, animate)
@@ -309,7 +305,7 @@ class _Studio:
                 yield place, None
             else:
                 try:
-                    layout = _open_layout(place.source, self.generator.spec)
+                    layout = open_layout(place.source, self.generator.spec)
                     yield place, layout if isinstance(self.size, str) else layout.resized(self.size)
                 except UserError as e:
                     yield e
@@ -400,12 +396,6 @@ class _Studio:
         advance(f"{len(self.failures)} failed")
 
 
-def _open_layout(path: Path, spec: SceneSpec) -> Layout:
-    layout = Layout.open(path)
-    check_layout(layout, spec, str(path))
-    return layout
-
-
 def _write(paintings: list[np.ndarray], target: Path) -> None:
     """The painting; of several candidates each, and last, since it says that they are finished, the sheet of them."""
     folder = target.parent if len(paintings) == 1 else target.with_suffix("")
@@ -416,40 +406,3 @@ def _write(paintings: list[np.ndarray], target: Path) -> None:
         write_image(pixels, folder / f"{n}{target.suffix}")
     rgb = [pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=-1) for pixels in paintings]
     write_image(numbered(rgb), target)
-
-
-def beside(source: Path) -> Path | None:
-    """The photograph of a layout in a data folder: its folder's sibling `photos` may have one of the same stem."""
-    photos, stem = source.absolute().parent.parent / "photos", source.stem
-    return next((p for s in PHOTO_SUFFIXES if (p := photos / f"{stem}{s}").is_file()), None)
-
-
-def _draw_sheet(done: Sequence[Place], spec: SceneSpec, out: Path) -> tuple[Path | None, list[str]]:
-    """Draw some of the finished paintings, chosen evenly, and say what could not be drawn."""
-    count, chosen = min(SHEET_ROWS, len(done)), sorted(done, key=lambda place: place.target)
-    rows: list[tuple[str, dict[str, np.ndarray]]] = []
-    failures: list[str] = []
-    for place in (chosen[len(done) * (2 * n + 1) // (2 * count)] for n in range(count)):
-        try:
-            name = os.fsencode(place.target.relative_to(out)).decode(errors="replace")
-            rows.append((name, _tiles(place, spec)))
-        except UserError as e:
-            failures.append(f"{e}; left out of the sheet")
-    if not rows:
-        return None, failures
-    columns = [c for c in ("layout", "painting", "photograph") if any(c in tiles for _, tiles in rows)]
-    full = [(name, [tiles.get(c, np.full_like(tiles["painting"], 255)) for c in columns]) for name, tiles in rows]
-    with writing(out):
-        write_image(draw_sheet(columns, full), out / SHEET)
-    return out / SHEET, failures
-
-
-def _tiles(place: Place, spec: SceneSpec) -> dict[str, np.ndarray]:
-    """Layout, painting and, where there is one, photograph, at the painting's size or smaller."""
-    painting = read_photo(place.target)
-    shrink = min(1.0, SHEET_TILE / max(painting.shape[:2]))
-    size = (max(1, round(painting.shape[0] * shrink)), max(1, round(painting.shape[1] * shrink)))
-    layout = _open_layout(place.source, spec).resized(size)
-    tiles = {"layout": draw(layout.classes[0].numpy(), spec), "painting": resize_photo(painting, size)}
-    photo = beside(place.source)
-    return tiles if photo is None else tiles | {"photograph": resize_photo(read_photo(photo), size)}

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from photogram import synthesis
+from photogram import overview, synthesis
 from photogram.cli import main
 from photogram.collecting import Item, collect
 from photogram.errors import UserError
@@ -768,7 +768,7 @@ def test_faults_of_the_program_are_not_hidden(
     def broken(path: Path, spec: SceneSpec) -> Layout:
         raise ZeroDivisionError(path)
 
-    monkeypatch.setattr(synthesis, "_open_layout", broken)
+    monkeypatch.setattr(synthesis, "open_layout", broken)
     with pytest.raises(ZeroDivisionError, match="0001"):
         paint(painter, layouts, tmp_path / "out")
     assert not [t for t in threading.enumerate() if t.name.startswith("photogram")]
@@ -780,13 +780,13 @@ def test_faults_of_the_program_are_not_hidden(
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, list[np.ndarray]]]]:
     """The columns and rows of each sheet; what becomes of them is the business of `photogram.sheets`."""
-    sheets, real = [], synthesis.draw_sheet
+    sheets, real = [], overview.sheet
 
     def draw_sheet(columns: list[str], rows: list[tuple[str, list[np.ndarray]]]) -> np.ndarray:
         sheets.append((columns, dict(rows)))
         return real(columns, rows)
 
-    monkeypatch.setattr(synthesis, "draw_sheet", draw_sheet)
+    monkeypatch.setattr(overview, "sheet", draw_sheet)
     return sheets
 
 
@@ -884,6 +884,27 @@ def test_all_candidates_are_written_with_a_numbered_sheet_and_go_on(
     (out / name.with_suffix(".png")).unlink()  # what says that its candidates are finished
     again = paint(three, layouts, out, options=everything)
     assert (again.painted, again.skipped) == (1, summary.painted - 1) and contents(out) == before
+
+
+@pytest.mark.parametrize("first", ["0000.png", "0000/0.png"])
+def test_candidates_of_one_layout_never_lie_among_those_of_another(
+    three: CascadedRefinementNetwork, layouts: Path, tmp_path: Path, first: str
+) -> None:
+    """The candidates of 0000 are written as 0000/0, 0000/1 ..., which is a layout's name here too."""
+    put(a_layout(7), layouts / "0000" / "0.png")
+    both = sorted([layouts / "0000.png", layouts / "0000" / "0.png"], key=lambda path: path != layouts / first)
+    items = [Item(path, str(path.relative_to(layouts).with_suffix(""))) for path in both]
+    for inputs, raised in ((items, True), (iter(items), False)):
+        out = tmp_path / str(raised)
+        if raised:
+            with pytest.raises(UserError, match=r"0000.* would lie among the paintings"):
+                synthesize(three, inputs, out, options=Choice(candidates="all"), precision="fp32", quiet=True)
+            assert not out.exists()
+        else:
+            summary = synthesize(three, inputs, out, options=Choice(candidates="all"), precision="fp32", quiet=True)
+            assert (summary.painted, summary.failed) == (1, 1) and "would lie among" in summary.failures[0]
+    apart = synthesize(three, items, tmp_path / "one", options=Choice(candidates=1), precision="fp32", quiet=True)
+    assert apart.painted == 2  # one painting each: no folder is needed
 
 
 def test_one_candidate_paints_over_all_where_that_is_asked_for(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, make_dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -60,12 +60,9 @@ def run(arguments: Sequence[str]) -> int:
     found = next((word for word in arguments if (Path(word) / CONFIG).is_file()), None)
     network = None if found is None else kind(found)
     options = network.Options if network is not None and issubclass(network, Generator) else None
-    parts: list[tuple[str, Any]] = [("flags", tyro.conf.OmitArgPrefixes[SynthesizeFlags])]
-    if options is not None and fields(options):
-        parts.append(("options", tyro.conf.OmitArgPrefixes[options]))
-    command = make_dataclass("Synthesize", parts, namespace={"__doc__": SynthesizeFlags.__doc__})
-    prog, config = "photogram synthesize", (tyro.conf.FlagCreatePairsOff,)
-    asked = flags.parsed(lambda args: tyro.cli(command, prog=prog, args=args, config=config), prog, arguments)
+    parts = {} if options is None or not fields(options) else {"options": options}
+    command = flags.joined("Synthesize", SynthesizeFlags.__doc__, flags=SynthesizeFlags, **parts)
+    asked = flags.filled(command, "photogram synthesize", arguments)
     return _run_synthesis(asked.flags, getattr(asked, "options", None))
 
 
@@ -104,8 +101,8 @@ def _nearest() -> Choose:
     """Keeps the candidate that is nearest, in LPIPS, to the photograph beside the layout."""
     from photogram.images import read_photo, resize_photo
     from photogram.metrics.lpips import load_lpips
+    from photogram.overview import beside
     from photogram.scene import from_pixels
-    from photogram.synthesis import beside
 
     lpips = load_lpips()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, make_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -59,16 +59,12 @@ def run(arguments: Sequence[str]) -> int:
     """`photogram train RECIPE ...`."""
     from photogram.recipes import members, word
 
-    def command(recipe: type[Any]) -> type[Any]:
-        parts = [("flags", tyro.conf.OmitArgPrefixes[TrainFlags]), ("recipe", tyro.conf.OmitArgPrefixes[recipe])]
-        return make_dataclass(recipe.__name__, parts, namespace={"__doc__": recipe.__doc__})
-
-    recipes = {word(recipe): command(recipe) for recipe in members()}
+    recipes = {
+        word(recipe): flags.joined(recipe.__name__, recipe.__doc__, flags=TrainFlags, recipe=recipe)
+        for recipe in members()
+    }
     first = flags.pick(recipes, "recipe", "photogram train", arguments)
-    prog, config = f"photogram train {first}", (tyro.conf.FlagCreatePairsOff,)
-    asked = flags.parsed(
-        lambda args: tyro.cli(recipes[first], prog=prog, args=args, config=config), prog, arguments[1:]
-    )
+    asked = flags.filled(recipes[first], f"photogram train {first}", arguments[1:])
     return _run_training(asked.flags, asked.recipe)
 
 

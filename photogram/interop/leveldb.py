@@ -146,4 +146,5 @@ class Cursor:
 
 
 def shown(key: bytes) -> str:
+    """A key as messages quote it, whatever its bytes are."""
     return repr(key.decode("utf-8", "backslashreplace"))

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -81,6 +81,8 @@ class Reals:
     names: list[str]
     scenes_digest: str
     digest: str
+    read: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, init=False, repr=False)
+    """The photographs and layouts that were read last."""
 
     @property
     def spec(self) -> SceneSpec:
@@ -94,11 +96,14 @@ class Reals:
         """Classes [h, w]."""
         return self._read(n)[1]
 
-    @functools.lru_cache(maxsize=2 * BATCH)  # noqa: B019  a handful, and there is one of these in a process
     def _read(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        scene = self.folder[n, 0]
-        assert scene.photo is not None and scene.condition.layout is not None
-        return to_pixels(scene.photo[0]).numpy(), scene.condition.layout.classes[0].numpy()
+        if n not in self.read:
+            scene = self.folder[n, 0]
+            assert scene.photo is not None and scene.condition.layout is not None
+            if len(self.read) == 2 * BATCH:
+                del self.read[next(iter(self.read))]
+            self.read[n] = to_pixels(scene.photo[0]).numpy(), scene.condition.layout.classes[0].numpy()
+        return self.read[n]
 
 
 def reals_of(data: Path, protocol: Protocol, quiet: bool = False) -> Reals:

@@ -112,18 +112,21 @@ class Choice(NoOptions):
     feather: float = 2.0
     """Standard deviation, in pixels, by which the seams of a mix are softened; 0: hard seams."""
 
+    @property
+    def several(self) -> bool:
+        return self.candidates in ("all", "best")
+
     def check(self, network: Generator) -> None:
         """Refuse what the network has not.
 
         Raises:
             UserError: for a number that there is not, or a class that is unknown.
         """
-        whole = self.candidates in ("all", "best")
-        numbers = [] if whole else [("candidates", self.candidates)]
+        numbers = [] if self.several else [("candidates", self.candidates)]
         for name, number in [*numbers, *self.mixed(network.spec).items()]:
             if type(number) is not int or not 0 <= number < network.candidates:
                 raise UserError(f"{name} {number}: the network paints candidates 0..{network.candidates - 1}")
-        if self.mix and whole:
+        if self.mix and self.several:
             raise UserError(f"mix {self.mix!r}: needs one candidate for the classes that it does not name, not all")
         if not 0 <= self.feather < math.inf:
             raise UserError(f"feather {self.feather}: must be 0 or more")
