@@ -183,6 +183,30 @@ class Blocks:
         return scene._replace(photo=None) if index == self.bare else scene
 
 
+def gradients(network: nn.Module) -> list[Tensor | None]:
+    return [None if p.grad is None else p.grad.clone() for p in network.parameters()]
+
+
+def check_gradients(training: Any, scene: Scene) -> None:
+    """A duel's step: the discriminator's gradients are complete before the generator has any, and stay as they are."""
+    seen: dict[str, tuple[list[Any], list[Any]]] = {}
+    for name in ("discriminator_adam", "generator_adam"):
+        adam = getattr(training, name)
+        take = adam.step
+
+        def watched(name: str = name, take: Callable[[], object] = take) -> None:
+            seen[name] = (gradients(training.published_generator), gradients(training.judging))
+            take()
+
+        adam.step = watched
+    training.step(scene, 0)
+    painters, critics = seen["discriminator_adam"]
+    assert all(g is None for g in painters) and all(g is not None and g.abs().sum() > 0 for g in critics)
+    painters, after = seen["generator_adam"]
+    assert all(g is not None and g.isfinite().all() and g.abs().sum() > 0 for g in painters)
+    assert all(torch.equal(a, b) for a, b in zip(critics, after, strict=True))
+
+
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -7,6 +7,8 @@ tensor_bundle.proto. Every part can be replaced by a wrong one.
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,3 +174,17 @@ def write_hollow(prefix: Path, shapes: Mapping[str, tuple[int, ...]]) -> int:
     with Path(f"{prefix}.data-00000-of-00001").open("wb") as file:
         file.truncate(end)
     return end
+
+
+def saved_by_tensorflow(prefix: Path, values: dict[str, np.ndarray]) -> None:
+    """What the real writer makes of the variables, in a process of its own: it takes the memory of several tests."""
+    stored = prefix.with_name(f"{prefix.name}.npz")
+    np.savez(stored, *values.values())
+    program = (
+        "import sys, numpy, tensorflow\n"
+        "values = list(numpy.load(sys.argv[1]).values())\n"
+        "tensorflow.raw_ops.SaveV2(prefix=sys.argv[2], tensor_names=sys.argv[3:], "
+        "shape_and_slices=[''] * len(values), tensors=values)"
+    )
+    command = [sys.executable, "-c", program, str(stored), str(prefix), *values]
+    subprocess.run(command, check=True, timeout=300, capture_output=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 import tracemalloc
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -14,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tensorflow_writer import write_checkpoint, write_hollow
+from tensorflow_writer import saved_by_tensorflow, write_checkpoint, write_hollow
 
 from photogram.data.known_classes import cityscapes_19
 from photogram.errors import UserError
@@ -415,15 +413,7 @@ def test_reading_takes_the_memory_of_the_weights(tmp_path):
 def test_what_tensorflow_writes_is_imported(tmp_path):
     """Their writer and ours make the same network."""
     values = drawn((8, 8, 8), 9, 4)
-    np.savez(tmp_path / "values.npz", *values.values())
-    program = (
-        "import sys, numpy, tensorflow\n"
-        "values = list(numpy.load(sys.argv[1]).values())\n"
-        "tensorflow.raw_ops.SaveV2(prefix=sys.argv[2], tensor_names=sys.argv[3:], "
-        "shape_and_slices=[''] * len(values), tensors=values)"
-    )
-    command = [sys.executable, "-c", program, str(tmp_path / "values.npz"), str(tmp_path / "theirs"), *values]
-    subprocess.run(command, check=True, timeout=300, capture_output=True)
+    saved_by_tensorflow(tmp_path / "theirs", values)
     write_checkpoint(tmp_path / "ours", values)
     (form, theirs), (_, ours) = (read_crn(open_checkpoint(tmp_path / name)) for name in ("theirs", "ours"))
     assert form == Form((4, 8, 16), (8, 8, 8), 9)

@@ -261,8 +261,8 @@ def measured(looked: Looked, known: Seen, reals: Reals, protocol: Protocol, judg
         measures |= found
         per_image |= scores
     if looked.distances is not None:
-        name_of = f"diversity[{judges.lpips.name}]"
-        measures[name_of] = diversity_measure(looked.distances, looked.samples, weights)
+        title = f"diversity[{judges.lpips.name}]"
+        measures[title] = diversity_measure(looked.distances, looked.samples, weights)
     if looked.change is not None:
         measures |= flicker_measures(looked.change, protocol)
     return Result(
