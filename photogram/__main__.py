@@ -1,6 +1,7 @@
 """`python -m photogram` and the command `photogram`."""
 
 import os
+import signal
 import sys
 
 
@@ -27,9 +28,14 @@ def keep_memory() -> None:
 def main() -> None:
     """What the command `photogram` runs; ends the process with the exit status."""
     keep_memory()
-    from photogram.cli import main as run
+    try:
+        from photogram.cli import main as run
 
-    sys.exit(run(sys.argv[1:]))
+        status = run(sys.argv[1:])
+    except KeyboardInterrupt:  # before anything had begun, or in the midst of an answer
+        status = 130
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is written; leaving takes a moment, and is no work to stop
+    sys.exit(status)
 
 
 if __name__ == "__main__":

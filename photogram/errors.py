@@ -31,11 +31,11 @@ def unfit(name: str, value: object, bound: str) -> UserError:
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """A hint for a misspelt name, `"; did you mean 'train'?"`, or nothing where no known name is near."""
+    """A hint for a misspelt name, `" (did you mean 'train'?)"`, or nothing where no known name is near."""
     import difflib
 
     close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

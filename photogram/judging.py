@@ -30,11 +30,11 @@ from photogram.metrics.features import Seen, load_extractor
 from photogram.metrics.imported import ImportedSegmenter
 from photogram.metrics.lpips import load_lpips
 from photogram.metrics.pictures import Pictures
-from photogram.metrics.protocol import FOLDER, Protocol, load_protocol
+from photogram.metrics.protocol import FOLDER, Protocol, load_protocol, shipped
 from photogram.metrics.result import Repeats, Result, protocols_differ, provenances_differ, read_result
 from photogram.metrics.table import contact_sheet, most_different, page
 from photogram.nn.trunks import weights_digest
-from photogram.scene import SceneSpec, class_difference, draw
+from photogram.scene import SceneSpec, class_difference, draw, shape
 from photogram.synthesis import synthesize
 
 Load = Callable[[Path], Any]
@@ -51,6 +51,7 @@ class Asked:
         data: the data folder whose split is judged.
         out: where results go.
         load: opens a published network.
+        home: the folder of the protocol's file, where its segmenter is sought before it is among the shipped ones.
         segmenter: a published segmenter or the JSON description of an imported one, in place of the protocol's.
         trunk_file: weights of the protocol's feature network, where they are no embedded ones.
         repeats: so many seeds, from the protocol's on.
@@ -63,6 +64,7 @@ class Asked:
     data: Path
     out: Path
     load: Load
+    home: Path = FOLDER
     segmenter: Path | None = None
     trunk_file: Path | None = None
     repeats: int = 1
@@ -174,9 +176,12 @@ def _judges(asked: Asked, spec: SceneSpec) -> Judges:
 def _segmenter(asked: Asked, spec: SceneSpec) -> tuple[Any, str]:
     """The network that reads photographs, and the hash of its weights."""
     protocol = asked.protocol
-    path = asked.segmenter or (FOLDER / protocol.segmenter if protocol.segmenter else None)
+    path = asked.segmenter
     if path is None:
-        return None, ""
+        if not protocol.segmenter:
+            return None, ""
+        places = [folder / protocol.segmenter for folder in (asked.home, FOLDER)]
+        path = next((place for place in places if place.exists()), places[0])
     if path.suffix == ".json":
         network: Any = ImportedSegmenter(path, spec)
         digest = network.digest
@@ -213,6 +218,8 @@ def _one(asked: Asked, subject: Path, name: str, reals: Reals, judges: Judges, k
     for key in first.measures if len(found) > 1 else ():
         repeats[key] = Repeats.of([result.measures[key].value for result in found])
     doubts = [*first.warnings, *_doubts(asked, subject, paints, sets, reals)]
+    if painter is not None:
+        doubts += _doubts_of(painter, asked.protocol, [str(result.subject["sha256"]) for result in found])
     return replace(first, warnings=doubts, repeats=repeats), sets[0]
 
 
@@ -225,6 +232,19 @@ def _doubts(asked: Asked, subject: Path, paints: bool, sets: list[Pictures], rea
     strangers = sorted(set(sets[0].names) - set(reals.names))
     if strangers:
         doubts.append(f"{len(strangers)} images of {subject} belong to no layout and were left out ({strangers[0]})")
+    return doubts
+
+
+def _doubts_of(painter: _Painter, protocol: Protocol, hashes: Sequence[str]) -> list[str]:
+    """What a reader must know of a network's paintings."""
+    trained, name, doubts = painter.generator.spec.size, painter.out.name, []
+    if max(max(a / b, b / a) for a, b in zip(trained, protocol.size, strict=True)) > 1.5:
+        doubts.append(
+            f"{name} was trained at {shape(trained)} and paints here at {shape(protocol.size)}, whose structures are "
+            "of another size than those that it has learned"
+        )
+    if len(hashes) > 1 and len(set(hashes)) == 1:
+        doubts.append(f"{name} paints the same for every seed: what differs between seeds is only what measures draw")
     return doubts
 
 
@@ -361,6 +381,7 @@ def compare(
     if protocol is None or data is None:
         raise UsageError(f"{judged_now[0]}: to judge it, give --protocol NAME and --data DIR")
     chosen = load_protocol(protocol)
+    home = FOLDER if protocol in shipped() else Path(protocol).parent
     out = (out or Path("evaluation")) / chosen.name
     places = Brackets.within(out / "brackets")
     judged_now += (places.photographs, places.retrieval) if brackets else ()
@@ -368,7 +389,7 @@ def compare(
     _check_protocols(stored, chosen)
     if brackets:
         write_brackets(data, chosen, out / "brackets", quiet)
-    asked = Asked(judged_now, chosen, data, out, load, segmenter, trunk_file, repeats, stored, quiet)
+    asked = Asked(judged_now, chosen, data, out, load, home, segmenter, trunk_file, repeats, stored, quiet)
     judged = judge(asked)
     several = len(judged_now) + len(stored) > 1
     if html or several:

@@ -315,7 +315,9 @@ def check_layout(layout: Layout, spec: SceneSpec, source: str = "layout") -> Non
     n, row, column = wrong.nonzero()[0].tolist()
     value = int(layout.classes[n, row, column])
     raise UserError(
-        f"{source}: class {value} at (row {row}, column {column}), but there are only classes 0..{spec.num_classes - 1}"
+        f"{source}: class {value} at (row {row}, column {column}), but there are only classes "
+        f"0..{spec.num_classes - 1}; "
+        "`photogram prepare palette --map` sends the classes of other data to these"
     )
 
 

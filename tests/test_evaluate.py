@@ -20,7 +20,7 @@ from photogram.data.folder import Folder
 from photogram.data.toy import write_toy
 from photogram.errors import UserError
 from photogram.images import write_image
-from photogram.judging import Asked, judge
+from photogram.judging import Asked, compare, judge
 from photogram.metrics import evaluate as evaluation
 from photogram.metrics.evaluate import Judges, Reals, evaluate, look, reals_of
 from photogram.metrics.features import load_extractor
@@ -380,6 +380,21 @@ def test_a_segmenter_is_loaded_and_checked(tmp_path, data, protocol, networks):
         judge(asked(data, pinned, tmp_path, networks / "painter", segmenter=networks / "segmenter"))
     with pytest.raises(UserError, match="but toy-v1 looks through 000000000000"):
         judge(asked(data, replace(protocol, trunk_sha256="0" * 64), tmp_path, networks / "painter"))
+
+
+def test_a_protocols_segmenter_is_sought_beside_its_file(tmp_path, data, protocol, networks, monkeypatch):
+    """Whatever the folder is that one stands in."""
+    where = tmp_path / "mine"
+    where.mkdir()
+    shutil.copytree(networks / "segmenter", where / "reader")
+    (where / "own.json").write_text(json.dumps({**protocol.to_json(), "name": "own-v1", "segmenter": "reader"}))
+    monkeypatch.chdir(tmp_path)
+    more = {"data": data, "out": tmp_path / "out", "quiet": True}
+    found = compare([networks / "painter"], load, protocol="mine/own.json", **more).results[0]
+    assert "mean_iou" in found.measures
+    (where / "reader").rename(where / "elsewhere")
+    with pytest.raises(UserError, match="mine/reader"):
+        compare([networks / "painter"], load, protocol="mine/own.json", **more)
 
 
 def test_images_of_no_layout_are_mentioned(tmp_path, data, protocol, reals):

@@ -98,7 +98,7 @@ def test_the_hash_changes_with_a_value_or_a_name_and_with_nothing_else():
 
 def test_unknown_names_filters_and_precisions_are_refused_with_those_that_there_are():
     with pytest.raises(
-        UserError, match=r"unknown feature network 'squeezent'; did you mean 'squeezenet'\?; there is .*inception"
+        UserError, match=r"unknown feature network 'squeezent' \(did you mean 'squeezenet'\?\); there is .*inception"
     ):
         load_extractor("squeezent")
     with pytest.raises(UserError, match="resize filter 'tf': must be one of tf1, clean, torch, aa"):

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+
 import pytest
 
 from photogram.cli import main
+from photogram.errors import UserError
+from photogram.metrics.protocol import shipped
+from photogram.nn.perceptual import load_features
 
 TRAIN = ["train", "crn", "--data", "x", "--out", "y"]
 
@@ -12,16 +19,16 @@ TRAIN = ["train", "crn", "--data", "x", "--out", "y"]
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([*TRAIN, "--stpes", "3"], "unknown flag --stpes; did you mean '--steps'?"),
+        ([*TRAIN, "--stpes", "3"], "unknown flag --stpes (did you mean '--steps'?)"),
         ([*TRAIN, "--steps", "abc"], "--steps: 'abc' is no integer"),
         ([*TRAIN, "--steps", "3", "--learning-rate", "fast"], "--learning-rate: 'fast' is no number"),
         (TRAIN, "missing: --steps"),
         ([*TRAIN, "--steps", "3", "--size", "48"], "--size: '48' is not INT INT"),
         (["synthesize", "a", "b", "--out", "c", "--size", "natve"], "--size: 'natve' is not INT INT or native"),
         ([*TRAIN, "--steps", "3", "--precision", "fp8"], "invalid choice 'fp8' for argument '--precision'"),
-        (["train", "cnr"], "unknown recipe 'cnr'; did you mean 'crn'?"),
+        (["train", "cnr"], "unknown recipe 'cnr' (did you mean 'crn'?)"),
         (["train"], "give a recipe first"),
-        (["prepare", "palete", "x", "--out", "y"], "unknown form 'palete'; did you mean 'palette'?"),
+        (["prepare", "palete", "x", "--out", "y"], "unknown form 'palete' (did you mean 'palette'?)"),
         (["prepare"], "give a form first"),
         (["prepare", "palette", "--out", "y"], "missing: PATH"),
         (["check"], "missing: PATH"),
@@ -54,3 +61,26 @@ def test_what_a_command_prints_is_not_caught(tmp_path, capsys):
     )
     out, _ = capsys.readouterr()
     assert "2 scenes to train on" in out
+
+
+def test_help_names_the_protocols(capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    said = re.sub(r"[│\s]", "", capsys.readouterr().out)
+    assert all(name in said for name in shipped()) and "PROTOCOLS" not in said
+
+
+def test_an_unknown_feature_network_leaves_pixels_alone_as_a_way():
+    with pytest.raises(UserError, match=r"neither vgg19 nor squeezenet.*; --perceptual none compares pixels alone"):
+        load_features("vgg18")
+
+
+@pytest.mark.parametrize("words", [["--version"], ["nonsense"]])
+def test_ctrl_c_after_the_work_is_done_ends_it_in_no_other_way(words):
+    """While the interpreter takes itself apart, which may take a moment."""
+    code = (
+        "import atexit, os, signal, sys; from photogram.__main__ import main; "
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT)); main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=120)
+    assert done.returncode == (0 if words == ["--version"] else 2) and "Traceback" not in done.stderr

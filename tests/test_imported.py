@@ -210,12 +210,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"classes": {"sky": "sky"}}, "class 'sky' must be a number, the channel of the network's output"),
     ({"classes": {"-1": "sky"}}, "class '-1' must be a number"),
     ({"classes": {"0": "sky", "00": "road"}}, "class '00' must be a number"),
-    ({"classes": {"0": "rode"}}, "class 0 is 'rode', which the data lacks; did you mean 'road'?"),
+    ({"classes": {"0": "rode"}}, r"class 0 is 'rode', which the data lacks \(did you mean 'road'\?\)"),
     (
         {"classes": {"0": "unlabelled"}},
         "class 0 is 'unlabelled', which is void, which nothing is read as; leave it out",
     ),
-    ({"sizes": [1, 1]}, "key 'sizes' is unknown; did you mean 'size'?"),
+    ({"sizes": [1, 1]}, r"key 'sizes' is unknown \(did you mean 'size'\?\)"),
 ]
 
 

@@ -240,6 +240,21 @@ def test_the_first_result_is_as_it_was_measured(tmp_path, data, reals):
     assert thrice.measures == once.measures and thrice.warnings == once.warnings
 
 
+def test_equal_paintings_of_all_seeds_are_mentioned(tmp_path, data, reals):
+    found = judged(data, tmp_path / "a", Several(spec=reals.spec), repeats=2)
+    assert any("run paints the same for every seed" in warning for warning in found.warnings)
+    found = judged(data, tmp_path / "b", Noisy(spec=reals.spec), repeats=2)
+    assert not any("for every seed" in warning for warning in found.warnings)
+
+
+def test_a_size_far_from_the_one_trained_at_is_mentioned(tmp_path, data, reals):
+    height, width = PROTOCOL.size
+    for size, far in (((height * 4 // 3, width), False), ((height * 2, width), True), ((height, width // 2), True)):
+        network = Noisy(spec=replace(reals.spec, size=size))
+        found = judged(data, tmp_path / f"{size[0]}-{size[1]}", network)
+        assert any(f"run was trained at {size[0]} x {size[1]}" in w for w in found.warnings) == far
+
+
 # --- what is written -------------------------------------------------------------------------------------------------
 
 

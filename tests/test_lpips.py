@@ -365,6 +365,6 @@ def test_it_can_be_copied_and_gives_the_same(lpips: LPIPS):
 
 def test_an_unknown_trunk_is_refused_with_those_that_there_are():
     with pytest.raises(
-        UserError, match="LPIPS trunk 'alexnet': must be one of squeeze, alex, vgg; did you mean 'alex'"
+        UserError, match=r"LPIPS trunk 'alexnet': must be one of squeeze, alex, vgg \(did you mean 'alex'"
     ):
         load_lpips("alexnet")

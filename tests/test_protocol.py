@@ -52,7 +52,7 @@ def test_a_file_is_as_good_as_a_name(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"trunks": "squeezenet"}, "field 'trunks' is unknown; did you mean 'trunk'?"),
+        ({"trunks": "squeezenet"}, "field 'trunks' is unknown (did you mean 'trunk'?)"),
         ({"size": [32]}, "size is [32]; it must be [height, width]"),
         ({"size": [32, 0]}, "it must be [height, width]"),
         ({"size": "32x48"}, "size is '32x48'"),
@@ -84,7 +84,7 @@ def test_a_field_that_is_missing_is_named(field):
 
 
 def test_what_is_no_protocol(tmp_path):
-    with pytest.raises(UserError, match=r"unknown protocol 'camvid-192x256'; did you mean 'camvid-192x256-v1'\?"):
+    with pytest.raises(UserError, match=r"unknown protocol 'camvid-192x256' \(did you mean 'camvid-192x256-v1'\?\)"):
         load_protocol("camvid-192x256")
     (tmp_path / "p.json").write_text("{")
     with pytest.raises(UserError, match=r"p\.json: cannot be read as JSON"):

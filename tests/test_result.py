@@ -13,6 +13,7 @@ from photogram.errors import UserError
 from photogram.metrics.bootstrap import Interval
 from photogram.metrics.protocol import Protocol
 from photogram.metrics.result import Measure, Repeats, Result, differences, disagreement, read_result
+from photogram.metrics.table import tables
 
 PROTOCOL = Protocol("p-v1", "for tests", "val", (32, 48), resamples=500)
 
@@ -99,6 +100,18 @@ def test_differences_are_paired():
     assert found.interval == pytest.approx((0.5, 0.5), abs=1e-12)
     opposite = differences(b, a)["LPIPS[x]"]
     assert opposite.value == pytest.approx(-found.value)
+
+
+@pytest.mark.parametrize(("better", "verdicts"), [("lower", ["worse", "better"]), ("higher", ["better", "worse"])])
+def test_tables_say_which_way_a_difference_goes(better, verdicts):
+    a, b = (result(name, tuple(float(n + add) for n in range(60))) for name, add in (("a", 0), ("b", 1)))
+    for r in (a, b):
+        r.measures["LPIPS[x]"] = replace(r.measures["LPIPS[x]"], better=better)
+        r.per_class.clear()
+    for pair, verdict in zip(((a, b), (b, a)), verdicts, strict=True):
+        cells = [next(iter(column.cells)) for column in tables(pair)[-1].columns]
+        assert str(cells[-1]) == verdict
+    assert str(next(iter(tables((a, a))[-1].columns[-1].cells))) == "undecided"
 
 
 def test_equal_scores_differ_by_nothing_and_decide_nothing():

@@ -223,7 +223,10 @@ def test_an_unknown_class_is_named_with_its_place():
     layout.classes[1, 3, 5], layout.classes[1, 4, 0] = 34, 35
     with pytest.raises(UserError) as caught:
         check_layout(layout, spec_of(20), "layouts/0007.png")
-    assert str(caught.value) == ("layouts/0007.png: class 34 at (row 3, column 5), but there are only classes 0..19")
+    assert str(caught.value) == (
+        "layouts/0007.png: class 34 at (row 3, column 5), but there are only classes 0..19; "
+        "`photogram prepare palette --map` sends the classes of other data to these"
+    )
     check_layout(layout, spec_of(36))
 
 

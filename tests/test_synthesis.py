@@ -949,6 +949,7 @@ def test_the_command_keeps_the_candidate_nearest_to_the_photograph(
         photo = to_pixels(everything[n]).numpy()
         put(photo, tmp_path / "data" / "photos" / "a.png")
         assert main([*command, "best", "--out", str(tmp_path / f"best-{n}")]) == 0
+        assert f"{path}: candidate {n}\n" in capsys.readouterr().out
         np.testing.assert_array_equal(read_photo(tmp_path / f"best-{n}" / "a.png"), photo)
     assert main([*command, "1", "--mix", "sky=2", "--feather", "0", "--out", str(tmp_path / "mixed")]) == 0
     mixed = read_photo(tmp_path / "mixed" / "a.png")

@@ -36,7 +36,7 @@ def run(arguments: Sequence[str]) -> int:
         Args:
             subjects: runs, folders of images that have the names of the layouts, and result.json files of earlier
                 evaluations, which are compared as they are, and alone need no protocol and no data.
-            protocol: a protocol's name, or its file.
+            protocol: PROTOCOLS, or a file.
             data: the data folder, whose split the protocol names.
             out: paintings and results go into a folder in it that has the protocol's name; without it, evaluation.
             segmenter: a network that reads photographs, in place of the protocol's: a run, or the JSON description of
@@ -66,6 +66,8 @@ def run(arguments: Sequence[str]) -> int:
             print(f"written: {found.opened}")
         return 0
 
+    known = sorted(path.stem for path in (Path(__file__).parents[1] / "metrics" / "protocols").glob("*.json"))
+    command.__doc__ = (command.__doc__ or "").replace("PROTOCOLS", ", ".join(known))
     return flags.run(command, "photogram evaluate", arguments)
 
 

@@ -209,4 +209,8 @@ def _say_shift(found: Shift, against: str) -> None:
     )
     for name, (here, there) in sorted(found.shares.items(), key=lambda item: -max(item[1])):
         print(f"  {name:20} {here:7.2%} here, {there:7.2%} there")
-    print(f"  {'void':20} {found.void[0]:7.2%} here, {found.void[1]:7.2%} there")
+    print(f"  {'void':20} {found.void[0]:7.2%} here, {found.void[1]:7.2%} there, of all pixels; the others of the rest")
+    for which, where in ((1, "here"), (0, "there")):
+        alone = [name for name, shares in found.shares.items() if shares[1 - which] > 0 == shares[which]]
+        if alone:
+            print(f"  only {where}: {', '.join(alone)}")

@@ -60,10 +60,10 @@ def run(arguments: Sequence[str]) -> int:
     found = next((word for word in arguments if (Path(word) / CONFIG).is_file()), None)
     network = None if found is None else kind(found)
     options = network.Options if network is not None and issubclass(network, Generator) else None
-    parts = {} if options is None or not fields(options) else {"options": options}
-    command = flags.joined("Synthesize", SynthesizeFlags.__doc__, flags=SynthesizeFlags, **parts)
+    parts = {} if options is None or not fields(options) else {"network": options}
+    command = flags.joined("Synthesize", SynthesizeFlags.__doc__, synthesis=SynthesizeFlags, **parts)
     asked = flags.filled(command, "photogram synthesize", arguments)
-    return _run_synthesis(asked.flags, getattr(asked, "options", None))
+    return _run_synthesis(asked.synthesis, getattr(asked, "network", None))
 
 
 def _run_synthesis(asked: SynthesizeFlags, options: Any) -> int:
@@ -98,7 +98,7 @@ def _run_synthesis(asked: SynthesizeFlags, options: Any) -> int:
 
 
 def _nearest() -> Choose:
-    """Keeps the candidate that is nearest, in LPIPS, to the photograph beside the layout."""
+    """Keeps the candidate that is nearest, in LPIPS, to the photograph beside the layout, and says which."""
     from photogram.images import read_photo, resize_photo
     from photogram.metrics.lpips import load_lpips
     from photogram.overview import beside
@@ -115,6 +115,8 @@ def _nearest() -> Choose:
             )
         size = (candidates.shape[-2], candidates.shape[-1])
         photo = from_pixels(resize_photo(read_photo(path), size))[None].to(candidates)
-        return int(lpips(candidates, photo.expand(len(candidates), -1, -1, -1)).argmin())
+        number = int(lpips(candidates, photo.expand(len(candidates), -1, -1, -1)).argmin())
+        print(f"{layout}: candidate {number}")
+        return number
 
     return choose

@@ -60,12 +60,12 @@ def run(arguments: Sequence[str]) -> int:
     from photogram.recipes import members, word
 
     recipes = {
-        word(recipe): flags.joined(recipe.__name__, recipe.__doc__, flags=TrainFlags, recipe=recipe)
+        word(recipe): flags.joined(recipe.__name__, recipe.__doc__, training=TrainFlags, recipe=recipe)
         for recipe in members()
     }
     first = flags.pick(recipes, "recipe", "photogram train", arguments)
     asked = flags.filled(recipes[first], f"photogram train {first}", arguments[1:])
-    return _run_training(asked.flags, asked.recipe)
+    return _run_training(asked.training, asked.recipe)
 
 
 def _run_training(asked: TrainFlags, recipe: Any) -> int:

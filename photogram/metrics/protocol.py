@@ -34,7 +34,7 @@ class Protocol:
         resize: the filter that brings images to the trunk's size.
         precision: of the trunk's convolutions, `fp32` or `bf16`.
         lpips: the trunk of LPIPS.
-        segmenter: the folder of the network that reads photographs, beside the protocol; "" is none.
+        segmenter: the folder of the network that reads photographs, beside the protocol or shipped; "" is none.
         segmenter_sha256: of its weights; "" takes any.
         ignored: classes, by name, whose pixels do not count in segmentation consistency; those of the data's void
             class never do.

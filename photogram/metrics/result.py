@@ -86,6 +86,10 @@ class Result:
     warnings: list[str] = field(default_factory=list)
     repeats: dict[str, Repeats] = field(default_factory=dict)
 
+    def better(self, name: str) -> str:
+        """`higher` or `lower`, whichever a measure that is judged should be, else nothing."""
+        return self.measures[name].better if name in self.measures else ""
+
     def write(self, path: Path) -> None:
         """Write it, whole or not at all; numbers that are not finite become null."""
         values = {"format": FORMAT, **asdict(self), "protocol": self.protocol.to_json()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import json
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -91,16 +92,22 @@ def tables(results: Sequence[Result]) -> list[Table]:
 
 def _difference_table(first: Result, other: Result, found: dict[str, Difference]) -> Table:
     table = Table(title=f"{other.subject['name']} minus {first.subject['name']}, on the same resamples")
-    for title in ("measure", "difference", "95 % interval", ""):
+    for title in _DIFFERENCE:
         table.add_column(title)
     for name, difference in found.items():
-        table.add_row(Text(name), *map(Text, _difference_cells(difference)))
+        table.add_row(Text(name), *map(Text, _difference_cells(difference, first.better(name))))
     return table
 
 
-def _difference_cells(difference: Difference) -> list[str]:
+_DIFFERENCE = ("measure", "difference", "95 % interval", "is")
+
+
+def _difference_cells(difference: Difference, better: str) -> list[str]:
     bounds = f"[{number(difference.interval.low)}, {number(difference.interval.high)}]"
-    return [number(difference.value), bounds, "" if difference.decided else "undecided"]
+    verdict = "undecided"
+    if difference.decided:
+        verdict = "" if not better else "better" if (difference.value > 0) == (better == "higher") else "worse"
+    return [number(difference.value), bounds, verdict]
 
 
 Read = Callable[[str], np.ndarray]
@@ -157,12 +164,14 @@ def _row(name: str, cells: Sequence[str]) -> str:
 
 def _difference_html(first: Result, other: Result) -> str:
     found = differences(first, other)
-    cells = "".join(_row(name, _difference_cells(difference)) for name, difference in found.items())
+    heads = "".join(f"<th>{html.escape(title)}</th>" for title in _DIFFERENCE)
+    cells = f"<tr>{heads}</tr>"
+    cells += "".join(_row(name, _difference_cells(d, first.better(name))) for name, d in found.items())
     names = (html.escape(str(r.subject["name"])) for r in (other, first))
     return f"<h2>{' minus '.join(names)}, on the same resamples</h2><table>{cells}</table>"
 
 
 def _provenance(results: Sequence[Result]) -> str:
-    lines = [f"{key}: {value}" for key, value in results[0].protocol.to_json().items()]
-    lines += [f"{key}: {value}" for key, value in results[0].provenance.items()]
+    known = {**results[0].protocol.to_json(), **results[0].provenance}
+    lines = [f"{key}: {value if isinstance(value, str) else json.dumps(value)}" for key, value in known.items()]
     return "\n".join([*lines, *(f"{r.subject['name']}: sha256 {r.subject['sha256']}" for r in results)])
