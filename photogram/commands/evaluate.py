@@ -5,14 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import tyro
 from tyro.conf import Positional
 
 from photogram import flags
 
 if TYPE_CHECKING:
     from photogram.metrics.result import Result
+
+_KNOWN = sorted(path.stem for path in (Path(__file__).parents[1] / "metrics" / "protocols").glob("*.json"))
+_PROTOCOL = tyro.conf.arg(help=f"{', '.join(_KNOWN)}, or a file")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -22,7 +26,7 @@ def run(arguments: Sequence[str]) -> int:
         subjects: Positional[tuple[Path, ...]],
         /,
         *,
-        protocol: str | None = None,
+        protocol: Annotated[str | None, _PROTOCOL] = None,
         data: Path | None = None,
         out: Path | None = None,
         segmenter: Path | None = None,
@@ -36,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
         Args:
             subjects: runs, folders of images that have the names of the layouts, and result.json files of earlier
                 evaluations, which are compared as they are, and alone need no protocol and no data.
-            protocol: PROTOCOLS, or a file.
+            protocol: by name, or its file.
             data: the data folder, whose split the protocol names.
             out: paintings and results go into a folder in it that has the protocol's name; without it, evaluation.
             segmenter: a network that reads photographs, in place of the protocol's: a run, or the JSON description of
@@ -66,8 +70,6 @@ def run(arguments: Sequence[str]) -> int:
             print(f"written: {found.opened}")
         return 0
 
-    known = sorted(path.stem for path in (Path(__file__).parents[1] / "metrics" / "protocols").glob("*.json"))
-    command.__doc__ = (command.__doc__ or "").replace("PROTOCOLS", ", ".join(known))
     return flags.run(command, "photogram evaluate", arguments)
 
 
