@@ -366,7 +366,7 @@ def test_sizes_are_multiples_of_what_all_three_networks_need(small):
 def test_a_single_innermost_pixel_is_refused(small):
     spec, deep = replace(SPEC, size=(16, 16)), (4, 4, 4, 4)
     for name in ("widths", "discriminator_widths"):
-        with pytest.raises(UserError, match=f"--{name.replace('_', '-')} 4 4 4 4: leave one pixel of 16 x 16"):
+        with pytest.raises(UserError, match=f"--{name.replace('_', '-')} 4 4 4 4: halve 16 x 16 down to one pixel"):
             start(replace(small, **{name: deep}), spec)
         start(replace(small, **{name: deep}), spec, batch_size=2)
 

@@ -37,7 +37,7 @@ from photogram.optim import frozen, init_normal
 from photogram.recipe import Run, layouts_alone, start_from
 from photogram.recipes.duel import Duel
 from photogram.recipes.segmenter import STRIDE, SegmentationNetwork, counted, cross_entropy
-from photogram.scene import Condition, Layout, Scene, SceneSpec, Size, class_difference, one_hot
+from photogram.scene import Condition, Layout, Scene, SceneSpec, Size, class_difference, one_hot, shape
 
 WIDTHS_BOUND = "must be 1 to 16 positive integers, one for each halving"
 
@@ -264,5 +264,6 @@ def _check_innermost(recipe: GANSegmentation, run: Run) -> None:
             raise unfit(
                 name,
                 widths,
-                f"leave one pixel of {run.spec.size[0]} x {run.spec.size[1]}; give fewer, so that 3 to 8 a side stay",
+                f"halve {shape(run.spec.size)} down to one pixel, of which batch norm makes 0; give fewer, so that 3 "
+                "to 8 a side stay, or a larger --size",
             )
