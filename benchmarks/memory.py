@@ -15,8 +15,10 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 CLASSES = 20
 WIDTHS = (1024, 1024, 1024, 1024, 1024, 512, 512, 128, 32)
@@ -63,11 +65,16 @@ def step(recipe, height: int, precision: str) -> float:
     from photogram.nn import perceptual
     from photogram.nn.trunks import VGG
     from photogram.recipe import Run
+    from photogram.recipes.crn import CascadedRefinementNetwork
     from photogram.scene import Condition, Scene
 
     perceptual.load_trunk = lambda name: VGG(19, "vgg19").frozen()
     accelerator = Accelerator(cpu=True, mixed_precision="bf16" if precision == "bf16" else "no")
-    training = recipe.start(Run(accelerator, spec(height), 10, 1, 0))
+    with tempfile.TemporaryDirectory() as folder:
+        if getattr(recipe, "train_last", 0):  # which goes on from a network
+            CascadedRefinementNetwork(spec=spec(height), widths=recipe.widths).save_pretrained(folder)
+        taken = Path(folder) if getattr(recipe, "train_last", 0) else None
+        training = recipe.start(Run(accelerator, spec(height), 10, 1, 0, taken))
     scene = Scene(Condition(layout(height)), torch.rand(1, 3, height, 2 * height) * 2 - 1)
     for number in range(2):
         began = time.perf_counter()

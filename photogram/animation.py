@@ -10,7 +10,19 @@ from PIL import Image
 from photogram.errors import UserError
 from photogram.images import image_size, read_photo, replacing
 
-MOST_A_SECOND = 100
+LEAST_A_SECOND, MOST_A_SECOND = 0.01, 100
+
+
+def check_rate(rate: float) -> None:
+    """Refuse frames a second that the format cannot say.
+
+    Raises:
+        UserError: with the bounds.
+    """
+    if not LEAST_A_SECOND <= rate <= MOST_A_SECOND:
+        raise UserError(
+            f"--animate {rate:g}: must be {LEAST_A_SECOND} to {MOST_A_SECOND} frames a second, or 0 for none"
+        )
 
 
 def write_animation(frames: Sequence[Path], path: Path, rate: float) -> None:
@@ -19,13 +31,12 @@ def write_animation(frames: Sequence[Path], path: Path, rate: float) -> None:
     Args:
         frames: image files of one size, in order.
         path: the file to write.
-        rate: frames a second, above 0 and at most 100.
+        rate: frames a second, 0.01 to 100.
 
     Raises:
         UserError: where there are none, they differ in size, one cannot be read, or the rate is out of bounds.
     """
-    if not 0 < rate <= MOST_A_SECOND:
-        raise UserError(f"--animate {rate:g}: must be above 0 and at most {MOST_A_SECOND} frames a second")
+    check_rate(rate)
     if not frames:
         raise UserError(f"{path}: there are no frames to animate")
     height, width = image_size(frames[0])

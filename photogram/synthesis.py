@@ -29,10 +29,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-import safetensors.torch
 import torch
 
-from photogram.animation import MOST_A_SECOND, write_animation
+from photogram.animation import check_rate, write_animation
 from photogram.collecting import Item, is_there
 from photogram.collecting import collect as collect
 from photogram.errors import UserError, is_out_of_memory
@@ -40,6 +39,7 @@ from photogram.generator import Generator
 from photogram.images import PIXEL_LIMIT, write_image
 from photogram.interrupts import Interrupted as Interrupted
 from photogram.interrupts import Stop, stopping_softly
+from photogram.nn.trunks import weights_digest
 from photogram.outputs import writing
 from photogram.overview import draw_overview, open_layout
 from photogram.paintings import (
@@ -160,8 +160,8 @@ def synthesize(
     options = generator.checked_options(options)
     size = generator.spec.size if size is None else size
     _check(generator, seed, size, format, precision)
-    if not 0 <= animate <= MOST_A_SECOND:
-        raise UserError(f"--animate {animate:g}: must be 0 (none) to {MOST_A_SECOND} frames a second")
+    if animate != 0:
+        check_rate(animate)
     if overwrite:
         inputs = list(inputs)
     places = Places(out, format, numbered=options.several and choose is None)
@@ -173,7 +173,7 @@ def synthesize(
         started = read_settings(out)
         precision = resolved(precision, None if overwrite else started)
         settings: dict[str, object] = {
-            "network": _fingerprint(generator),
+            "network": weights_digest(generator),
             "seed": seed,
             "size": size if size == "native" else list(size),
             "format": format,
@@ -213,12 +213,6 @@ def _check(generator: Generator, seed: int, size: Size | str, format: str, preci
         raise UserError(
             f"--size {size[0]} {size[1]}: both must be at least 1, and at most {PIXEL_LIMIT:,} pixels together"
         )
-
-
-def _fingerprint(generator: Generator) -> str:
-    """The SHA-256 of the network's `model.safetensors`, from its weights: the file may be of a later step by now."""
-    weights = {name: tensor.detach().contiguous() for name, tensor in generator.state_dict().items()}
-    return hashlib.sha256(safetensors.torch.save(weights)).hexdigest()
 
 
 @contextmanager

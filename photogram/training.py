@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -160,7 +161,10 @@ def check_plan(recipe: Recipe, data: Scenes, plan: Plan) -> None:
 
 def _accelerator(precision: str) -> Accelerator:
     AcceleratorState._reset_state()  # a process may train twice, in different precisions
-    return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
+    # Without a GPU, accelerate joins processes that torchrun started (by gloo) only where it is told of the CPU.
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    cpu = several and not torch.cuda.is_available()
+    return Accelerator(cpu=cpu, mixed_precision="bf16" if precision == "bf16" else "no")
 
 
 def _settings(recipe: Recipe, data: Scenes, plan: Plan, accelerator: Accelerator) -> dict[str, object]:

@@ -380,7 +380,7 @@ def test_what_adam_left_may_hold_anything(tmp_path):
         (shapes((1,), 1, start=16384), "16384 x 32768 pixels are more than the limit of 134,217,728"),
         (
             shapes((20_000,), 1),
-            "has 3,603,800,\\d* parameters, more than the limit of 1,073,741,824; refused|parameters",
+            "has 3,603,740,003 parameters, more than the limit of 1,073,741,824; refused",
         ),
     ),
 )

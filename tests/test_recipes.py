@@ -8,7 +8,10 @@ from __future__ import annotations
 import atexit
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -18,10 +21,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 import safetensors.torch
 import torch
-from small_training import ENVIRONMENT, Blocks, Colors, digest, outcome, run_python
+from small_training import ENVIRONMENT, ROOT, Blocks, Colors, digest, outcome, run_python
 
 from photogram.cli import RECIPES
-from photogram.data.toy import Toy
+from photogram.data.toy import Toy, write_toy
 from photogram.data.toy_layout import CLASSES as TOY_CLASSES
 from photogram.errors import UserError
 from photogram.generator import Generator, Network, Reader
@@ -451,11 +454,11 @@ TWO = """
 import os, sys
 import torch
 torch.set_num_threads(1)
-from test_recipes import SMALL, plan, toys
+from test_recipes import SMALL, calibrating, plan, toys
 from photogram.training import train
 
 name, out, seed = sys.argv[1], sys.argv[2], int(sys.argv[3])
-case, kept = SMALL[name], []
+case, kept = calibrating(SMALL[name]), []
 start = type(case.recipe).start
 
 def watched(self, run):
@@ -464,7 +467,7 @@ def watched(self, run):
 
 type(case.recipe).start = watched
 def go(steps):
-    return train(case.recipe, toys(case), out + "/two", plan(case, steps, seed=seed), toys(case, "val", 2))
+    return train(case.recipe, toys(case, count=12), out + "/two", plan(case, steps, seed=seed), toys(case, "val", 2))
 
 go(2)
 go(5)  # and the state is taken up by both
@@ -472,6 +475,11 @@ rank = os.environ["RANK"]
 assert kept[-1].run.accelerator.num_processes == 2
 torch.save({n: m.state_dict() for n, m in kept[-1].published().items()}, out + f"/rank{rank}.pt")
 """
+
+
+def calibrating(case: Small) -> Small:
+    """With everything that is found on the way; twelve photographs are three steps of two processes."""
+    return replace(case, recipe=replace(case.recipe, **case.remembers))
 
 
 def trained_by_two(recipe_type: type[Any], out: Path, seed: int) -> list[dict[str, dict[str, Any]]]:
@@ -495,7 +503,8 @@ def distances(case: Small, out: Path, seed: int) -> tuple[float, float]:
     """How far two processes end from one with twice the batch: the weights, as a share of how far training on half of
     the photographs is, and the most that a loss differs, as a share of it."""
     for folder, factor in (("one", 2), ("half", 1)):
-        train(case.recipe, toys(case), out / folder, plan(case, 5, batch_size=factor * case.batch_size, seed=seed))
+        asked = plan(case, 5, batch_size=factor * case.batch_size, seed=seed)
+        train(calibrating(case).recipe, toys(case, count=12), out / folder, asked)
     two, one, half = (safetensors.torch.load_file(out / n / "model.safetensors") for n in ("two", "one", "half"))
     near, far = (sum(float((one[k] - w[k]).square().sum()) for k in one) ** 0.5 for w in (two, half))
     apart = [0.0]
@@ -526,6 +535,31 @@ def test_two_processes_end_with_equal_weights(recipe_type, tmp_path):
         assert len(found) < 3, f"shares of weights and losses, by start: {found}"
         trained_by_two(recipe_type, tmp_path / str(len(found)), len(found))
         found.append(distances(small(recipe_type), tmp_path / str(len(found)), len(found)))
+
+
+def test_the_command_that_torchrun_starts(tmp_path):
+    """In an environment that says nothing of accelerate: the processes find each other, also where there is no GPU."""
+    data = write_toy(tmp_path / "data", size=(16, 24), train=8, val=2, quiet=True)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("ACCELERATE")}
+    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--standalone",
+        "-m",
+        "photogram",
+        "train",
+        "crn",
+    ]
+    command += ["--data", str(data), "--out", str(tmp_path / "run"), "--widths", "4", "4", "--perceptual", "squeezenet"]
+    for steps in ("2", "3"):
+        asked = [sys.executable, *command, "--steps", steps, "--workers", "0"]
+        done = subprocess.run(asked, env=environment, capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["processes"] == 2
+    assert [line["seen"] for line in losses(tmp_path / "run")] == [2, 4, 6]
 
 
 # --- a recipe from outside -------------------------------------------------------------------------------------------

@@ -33,11 +33,17 @@ def test_it_is_scipys_distance_squared_and_symmetric():
         assert found.divergence == pytest.approx(shift(q, p).divergence)
 
 
+def test_void_may_have_two_names():
+    ours, theirs = {"road": 0.6, "car": 0.2, "unlabelled": 0.2}, {"road": 0.6, "car": 0.2, "void": 0.2}
+    found = shift(ours, theirs, ("unlabelled", "void"))
+    assert found.divergence == 0 and found.void == (0.2, 0.2) and set(found.shares) == {"road", "car"}
+
+
 def test_void_is_left_out_and_told():
-    found = shift({"sky": 0.2, "void": 0.8}, {"sky": 1.0}, "void")
+    found = shift({"sky": 0.2, "void": 0.8}, {"sky": 1.0}, ("void", "void"))
     assert found.divergence == 0 and found.shares == {"sky": (1.0, 1.0)} and found.void == (0.8, 0.0)
     with pytest.raises(UserError, match="these layouts have no pixel of any class but void"):
-        shift({"void": 1.0}, {"sky": 1.0}, "void")
+        shift({"void": 1.0}, {"sky": 1.0}, ("void", None))
 
 
 def folder(where: Path, maps: list[np.ndarray]) -> Path:

@@ -979,12 +979,19 @@ def test_frames_are_animated_in_the_order_of_their_names(painter: CascadedRefine
     assert Pictures(tmp_path / "out").names == ["frame-0", "frame-1", "frame-2"]
 
 
+def test_a_long_word_before_the_run_is_no_path(three: CascadedRefinementNetwork, tmp_path: Path) -> None:
+    three.save_pretrained(tmp_path / "net")
+    path = put(a_layout(1, (32, 64)), tmp_path / "a.png")
+    mix = ",".join([f"{SPEC.classes[0].name}=1"] + [" "] * 300)
+    assert main(["synthesize", "--out", str(tmp_path / "o"), "--mix", mix, str(tmp_path / "net"), str(path)]) == 0
+
+
 def test_what_cannot_be_animated(painter: CascadedRefinementNetwork, tmp_path: Path) -> None:
     for n, size in enumerate(((16, 32), (16, 16))):
         put(a_layout(n, size), tmp_path / "shot" / f"{n}.png")
     with pytest.raises(UserError, match=r"is 16 x 16, but 0\.png is 16 x 32; paint at one --size"):
         paint(painter, tmp_path / "shot", tmp_path / "out", animate=8, size="native")
-    for rate in (-1.0, 101.0):
+    for rate in (-1.0, 1e-9, 101.0, float("nan")):
         with pytest.raises(UserError, match="--animate"):
             paint(painter, tmp_path / "shot", tmp_path / "new", animate=rate)
     assert not (tmp_path / "new").exists()

@@ -83,7 +83,8 @@ def palette(
     made = prepare_palette(source, out=out, map=map, classes=classes, tolerance=tolerance, val_share=val_share)
     status = _say(made)
     if known is not None and made.report is not None:
-        _say_shift(shift(made.report.shares, *known), str(against))
+        void = next((c.name for c in made.classes if c.void), None)
+        _say_shift(shift(made.report.shares, known[0], (void, known[1])), str(against))
     return status
 
 
@@ -214,3 +215,8 @@ def _say_shift(found: Shift, against: str) -> None:
         alone = [name for name, shares in found.shares.items() if shares[1 - which] > 0 == shares[which]]
         if alone:
             print(f"  only {where}: {', '.join(alone)}")
+    if not any(min(shares) > 0 for shares in found.shares.values()):
+        print(
+            "photogram: note: no class is on both sides; classes are compared by name, --map renames them",
+            file=sys.stderr,
+        )

@@ -57,13 +57,21 @@ def run(arguments: Sequence[str]) -> int:
     from photogram.generator import CONFIG, Generator
     from photogram.recipes import kind
 
-    found = next((word for word in arguments if (Path(word) / CONFIG).is_file()), None)
+    found = next((word for word in arguments if _is_file(Path(word) / CONFIG)), None)
     network = None if found is None else kind(found)
     options = network.Options if network is not None and issubclass(network, Generator) else None
     parts = {} if options is None or not fields(options) else {"network": options}
     command = flags.joined("Synthesize", SynthesizeFlags.__doc__, synthesis=SynthesizeFlags, **parts)
     asked = flags.filled(command, "photogram synthesize", arguments)
     return _run_synthesis(asked.synthesis, getattr(asked, "network", None))
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a word that was typed names one; a long --mix is no path at all."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _run_synthesis(asked: SynthesizeFlags, options: Any) -> int:
@@ -99,6 +107,8 @@ def _run_synthesis(asked: SynthesizeFlags, options: Any) -> int:
 
 def _nearest() -> Choose:
     """Keeps the candidate that is nearest, in LPIPS, to the photograph beside the layout, and says which."""
+    import torch
+
     from photogram.images import read_photo, resize_photo
     from photogram.metrics.lpips import load_lpips
     from photogram.overview import beside
@@ -114,8 +124,10 @@ def _nearest() -> Choose:
                 "best; --candidates takes a number, or all"
             )
         size = (candidates.shape[-2], candidates.shape[-1])
-        photo = from_pixels(resize_photo(read_photo(path), size))[None].to(candidates)
-        number = int(lpips(candidates, photo.expand(len(candidates), -1, -1, -1)).argmin())
+        photo = from_pixels(resize_photo(read_photo(path), size))[None]
+        with torch.autocast(candidates.device.type, enabled=False):  # near ties are not for rounding to decide
+            found = lpips(candidates.float().cpu(), photo.expand(len(candidates), -1, -1, -1))
+        number = int(found.argmin())
         print(f"{layout}: candidate {number}")
         return number
 

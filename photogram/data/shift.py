@@ -27,28 +27,31 @@ class Shift:
     void: tuple[float, float]
 
 
-def shift(ours: Mapping[str, float], theirs: Mapping[str, float], void: str | None = None) -> Shift:
+def shift(
+    ours: Mapping[str, float], theirs: Mapping[str, float], void: tuple[str | None, str | None] = (None, None)
+) -> Shift:
     """Compare shares of pixels by class name (specification of CRN, section 8.2).
 
     Args:
         ours: 0..1; a class that is missing has none.
         theirs: the same of the other set.
-        void: the class that is left out on both sides.
+        void: the class of each side that is left out there; their names may differ.
 
     Raises:
         UserError: where a side has nothing but void.
     """
-    names = [name for name in dict.fromkeys([*ours, *theirs]) if name != void]
+    counted = [{k: v for k, v in side.items() if k != left} for side, left in zip((ours, theirs), void, strict=True)]
+    names = list(dict.fromkeys([*counted[0], *counted[1]]))
     sides = []
-    for side, what in ((ours, "these layouts"), (theirs, "the layouts they are compared with")):
-        total = sum(side.get(name, 0.0) for name in names)
+    for side, what in zip(counted, ("these layouts", "the layouts they are compared with"), strict=True):
+        total = sum(side.values())
         if total <= 0:
             raise UserError(f"{what} have no pixel of any class but void; there are no shares to compare")
         sides.append([side.get(name, 0.0) / total for name in names])
     pairs = list(zip(*sides, strict=True))
     divergence = sum(_half(p, (p + q) / 2) + _half(q, (p + q) / 2) for p, q in pairs)
-    left = (0.0, 0.0) if void is None else (ours.get(void, 0.0), theirs.get(void, 0.0))
-    return Shift(dict(zip(names, pairs, strict=True)), min(1.0, max(0.0, divergence)), left)
+    left = [0.0 if name is None else side.get(name, 0.0) for side, name in zip((ours, theirs), void, strict=True)]
+    return Shift(dict(zip(names, pairs, strict=True)), min(1.0, max(0.0, divergence)), (left[0], left[1]))
 
 
 def _half(p: float, mean: float) -> float:

@@ -234,7 +234,7 @@ def weights_digest(network: nn.Module) -> str:
     for name, weight in sorted(network.state_dict().items()):
         if not name.endswith("num_batches_tracked"):
             hashed.update(name.encode())
-            hashed.update(weight.detach().cpu().contiguous().numpy().tobytes())
+            hashed.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())  # no copy
     return hashed.hexdigest()
 
 

@@ -42,6 +42,7 @@ from photogram.nn.trunks import weights_digest
 from photogram.recipe import Run, layouts_alone
 from photogram.scene import Condition, Layout, Scene, SceneSpec, Size, class_difference, one_hot
 
+LEAST_FEATHER, MOST_FEATHER = 0.01, 100.0
 WIDTHS_BOUND = "must be one positive integer or more, one for each module"
 
 
@@ -122,14 +123,15 @@ class Choice(NoOptions):
         Raises:
             UserError: for a number that there is not, or a class that is unknown.
         """
-        numbers = [] if self.several else [("candidates", self.candidates)]
-        for name, number in [*numbers, *self.mixed(network.spec).items()]:
+        numbers = {} if self.several else {f"--candidates {self.candidates}": self.candidates}
+        numbers |= {f"--mix {name}={number}": number for name, number in self.mixed(network.spec).items()}
+        for asked, number in numbers.items():
             if type(number) is not int or not 0 <= number < network.candidates:
-                raise UserError(f"{name} {number}: the network paints candidates 0..{network.candidates - 1}")
+                raise UserError(f"{asked}: the network paints candidates 0..{network.candidates - 1}")
         if self.mix and self.several:
-            raise UserError(f"mix {self.mix!r}: needs one candidate for the classes that it does not name, not all")
-        if not 0 <= self.feather < math.inf:
-            raise UserError(f"feather {self.feather}: must be 0 or more")
+            raise UserError(f"--mix {self.mix!r}: needs one candidate for the classes that it does not name, not all")
+        if self.feather and not LEAST_FEATHER <= self.feather <= MOST_FEATHER:  # nor nan
+            raise unfit("feather", self.feather, f"must be 0 or {LEAST_FEATHER:g} to {MOST_FEATHER:g} pixels")
 
     def mixed(self, spec: SceneSpec) -> dict[str, int]:
         """The candidate of each class that the mix names."""
@@ -138,9 +140,11 @@ class Choice(NoOptions):
         for part in filter(None, (p.strip() for p in self.mix.split(","))):
             name, _, number = (text.strip() for text in part.rpartition("="))
             if not name or not number.isdecimal():
-                raise UserError(f"mix {part!r}: must be CLASS=NUMBER, as in sky=3,road=1")
+                raise UserError(f"--mix {part!r}: must be CLASS=NUMBER, as in sky=3,road=1")
             if name not in known:
-                raise UserError(f"mix {name!r}: is no class{nearest(name, known)}; there is {', '.join(known)}")
+                raise UserError(f"--mix {name!r}: is no class{nearest(name, known)}; there is {', '.join(known)}")
+            if name in found:
+                raise UserError(f"--mix {self.mix!r}: names {name} twice; which candidate is meant?")
             found[name] = int(number)
         return found
 
@@ -300,6 +304,8 @@ class CRN(Regression):
         generator = CascadedRefinementNetwork(spec=run.spec, widths=self.widths, candidates=self.candidates)
         if run.start_from is not None:
             hand_over(run.start_from, generator)
+        elif 0 < self.train_last < len(self.widths):
+            raise unfit("train_last", self.train_last, "leaves the other modules as they start; give --from RUN too")
         if self.train_last:
             generator.cascade[: len(self.widths) - self.train_last].requires_grad_(False)
         generator.checkpointing = self.checkpointing
