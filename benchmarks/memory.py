@@ -3,7 +3,8 @@
     python benchmarks/memory.py                       # the promises: 1024 x 2048 within 3 GB, its last modules in 12 GB
     python benchmarks/memory.py --claim               # the full-resolution network against CRN, size by size
 
-What is measured is the process's own peak (ru_maxrss), PyTorch and Python included, and the time of the step beside it.
+What is measured is the process's own peak (ru_maxrss), PyTorch and Python included, and the time of the step beside it;
+GB are 2^30 bytes.
 Weights are random and the feature network is a VGG-19 of random weights: neither memory nor time depends on values.
 """
 
@@ -42,7 +43,7 @@ def layout(height: int):
 
 
 def synthesis(height: int, precision: str) -> float:
-    """One painting by `Generator.sample`, as `photogram synthesize` does it."""
+    """One painting by `Generator.sample`, the network just made."""
     import torch
 
     from photogram.recipes.crn import CascadedRefinementNetwork
@@ -55,6 +56,41 @@ def synthesis(height: int, precision: str) -> float:
         painted = network.sample(condition)
     assert painted.shape == (1, 3, height, 2 * height)
     return time.perf_counter() - began
+
+
+def publish(height: int, folder: Path) -> None:
+    """A network of random weights, and a layout of it."""
+    import numpy as np
+    import torch
+
+    from photogram.images import write_image
+    from photogram.recipes.crn import CascadedRefinementNetwork
+
+    torch.manual_seed(0)
+    network = CascadedRefinementNetwork(spec=spec(height), widths=WIDTHS[: (height // 4).bit_length()])
+    network.save_pretrained(folder / "network")
+    blocks = np.random.default_rng(0).integers(0, CLASSES, (8, 16)).repeat(height // 8, 0).repeat(height // 8, 1)
+    write_image(blocks.astype(np.uint8), folder / "layout.png")
+
+
+def command(height: int, precision: str) -> tuple[float, int]:
+    """The command `photogram synthesize --sheet`: seconds, and its peak in bytes. The network is made by another
+    process, since a child is counted with what its parent held when it began."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        made = (
+            f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from pathlib import Path; import memory; "
+        )
+        made += f"memory.publish({height}, Path({name!r}))"
+        subprocess.run([sys.executable, "-c", made], check=True)
+        asked = ["synthesize", str(folder / "network"), str(folder / "layout.png"), "--out", str(folder / "out")]
+        began = time.perf_counter()
+        verb = [sys.executable, "-m", "photogram", *asked, "--sheet", "--precision", precision]
+        process = subprocess.Popen(verb, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        if status:
+            sys.exit(f"photogram synthesize ended with status {os.waitstatus_to_exitcode(status)}")
+        return time.perf_counter() - began, used.ru_maxrss * 1024
 
 
 def step(recipe, height: int, precision: str) -> float:
@@ -146,6 +182,10 @@ def main() -> None:
         for height in (256, 512, 1024):
             tell("synthesis", height, "bf16")
         tell("synthesis", 1024, "fp32")
+        seconds, peak = command(1024, "bf16")
+        print(
+            f"| photogram synthesize --sheet | 1024 x 2048 | bf16 | {peak / GB:.2f} GB | {seconds:.1f} s |", flush=True
+        )
         tell("last_modules", 1024, "bf16")
         return
     for case in ("whole", "full_resolution"):

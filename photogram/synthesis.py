@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+import safetensors.torch
 import torch
 
 from photogram.animation import check_rate, write_animation
@@ -39,7 +40,6 @@ from photogram.generator import Generator
 from photogram.images import PIXEL_LIMIT, write_image
 from photogram.interrupts import Interrupted as Interrupted
 from photogram.interrupts import Stop, stopping_softly
-from photogram.nn.trunks import weights_digest
 from photogram.outputs import writing
 from photogram.overview import draw_overview, open_layout
 from photogram.paintings import (
@@ -173,7 +173,7 @@ def synthesize(
         started = read_settings(out)
         precision = resolved(precision, None if overwrite else started)
         settings: dict[str, object] = {
-            "network": weights_digest(generator),
+            "network": _fingerprint(generator),
             "seed": seed,
             "size": size if size == "native" else list(size),
             "format": format,
@@ -213,6 +213,12 @@ def _check(generator: Generator, seed: int, size: Size | str, format: str, preci
         raise UserError(
             f"--size {size[0]} {size[1]}: both must be at least 1, and at most {PIXEL_LIMIT:,} pixels together"
         )
+
+
+def _fingerprint(generator: Generator) -> str:
+    """The SHA-256 of the network's `model.safetensors`, from its weights: the file may be of a later step by now."""
+    weights = {name: tensor.detach().contiguous() for name, tensor in generator.state_dict().items()}
+    return hashlib.sha256(safetensors.torch.save(weights)).hexdigest()
 
 
 @contextmanager

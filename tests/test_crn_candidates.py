@@ -294,6 +294,14 @@ def test_nine_candidates_hand_over_all_but_the_projection(tmp_path: Path):
                 assert torch.equal(tensor, expected), name
 
 
+def test_a_mix_is_the_same_under_autocast():
+    candidates, layout = torch.rand(1, 3, 3, 16, 32), random_layout((16, 32))
+    chosen = torch.tensor([0, 1, 2, 1])
+    plain = assembled(candidates, layout, chosen, 2.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(assembled(candidates, layout, chosen, 2.0), plain)
+
+
 def test_check_16_only_the_last_modules_learn_where_that_is_asked_for(blur: None, tmp_path: Path):
     cascade().save_pretrained(tmp_path)
     recipe = replace(RECIPE, widths=(6, 5, 4, 3, 2), train_last=2)

@@ -21,6 +21,7 @@ from photogram.data.toy import Toy
 from photogram.errors import UserError
 from photogram.nn import perceptual
 from photogram.nn.perceptual import (
+    AUTHORS,
     LOSS_WEIGHTS,
     LOSS_WEIGHTS_OF_MANY,
     Calibration,
@@ -69,6 +70,15 @@ def scene(number: int, n: int = 1, size: tuple[int, int] = (8, 16)) -> Scene:
 
 
 # Check 12: the weights of the terms.
+
+
+def test_check_12_constants_by_released_model():
+    divisors = {"nine": (1, 1.6, 2.3, 1.8, 2.8, 0.08), "one": (1, 2.6, 4.8, 3.7, 5.6, 0.15)}
+    divisors |= {"GTA": (1, 1.4, 1.8, 1.3, 2.2, 0.062), "first": (1, 1, 1, 1, 1, 0.1)}
+    first, nine, one, gta = AUTHORS.values()
+    for name, found in (("first", first), ("nine", nine), ("one", one), ("GTA", gta)):
+        assert found == pytest.approx([1 / d for d in divisors[name]]), name
+    assert gta[5] == pytest.approx(16.129, abs=5e-4)
 
 
 def test_check_12_constants_by_feature_network(blur: None):

@@ -18,17 +18,22 @@ from photogram.errors import UserError
 from photogram.nn.trunks import Trunk, load_trunk
 from photogram.scene import SceneSpec
 
+AUTHORS: dict[str, tuple[float, ...]] = {
+    "256p, one image, first release": (1, 1, 1, 1, 1, 10),
+    "256p, nine images": (1, 1 / 1.6, 1 / 2.3, 1 / 1.8, 1 / 2.8, 10 / 0.8),
+    "512p and 1024p, one image": (1, 1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5),
+    "GTA at 256p, nine images": (1, 1 / 1.4, 1 / 1.8, 1 / 1.3, 1 / 2.2, 10 / 0.62),
+}
+"""Lambda for pixels, then conv1_2 .. conv5_2 of MatConvNet's VGG-19, of each model that the authors of CRN released."""
+
 LOSS_WEIGHTS: dict[str, tuple[float, ...]] = {
-    # Pixels, then conv1_2 .. conv5_2: the authors', for one image at 512p and 1024p.
-    "vgg19-matconvnet": (1, 1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5),
+    "vgg19-matconvnet": AUTHORS["512p and 1024p, one image"],
     # Pixels, then conv1, fire3 .. fire9: calibrated once on CamVid at 96 x 128, see docs/papers/crn.md.
     "squeezenet": (1, 2.56, 1.33, 1.62, 2.88, 12.7),
 }
 """Lambda for pixels and for each feature map, by feature network; others are calibrated."""
 
-LOSS_WEIGHTS_OF_MANY: dict[str, tuple[float, ...]] = {
-    "vgg19-matconvnet": (1, 1 / 1.6, 1 / 2.3, 1 / 1.8, 1 / 2.8, 10 / 0.8)  # nine paintings at 256p
-}
+LOSS_WEIGHTS_OF_MANY: dict[str, tuple[float, ...]] = {"vgg19-matconvnet": AUTHORS["256p, nine images"]}
 """The same where there are several paintings of a layout."""
 
 

@@ -176,8 +176,9 @@ def blurred(planes: Float[Tensor, "n k h w"], sigma: float) -> Float[Tensor, "n 
     kernel = (-0.5 * (places / sigma) ** 2).exp()
     kernel = kernel / kernel.sum()
     flat = planes.flatten(0, 1)[:, None]
-    flat = F.conv2d(F.pad(flat, (reach, reach, 0, 0), mode="replicate"), kernel.view(1, 1, 1, -1))
-    flat = F.conv2d(F.pad(flat, (0, 0, reach, reach), mode="replicate"), kernel.view(1, 1, -1, 1))
+    with torch.autocast(planes.device.type, enabled=False):  # shares that should sum to 1
+        flat = F.conv2d(F.pad(flat, (reach, reach, 0, 0), mode="replicate"), kernel.view(1, 1, 1, -1))
+        flat = F.conv2d(F.pad(flat, (0, 0, reach, reach), mode="replicate"), kernel.view(1, 1, -1, 1))
     return flat.view_as(planes)
 
 
