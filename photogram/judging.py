@@ -30,8 +30,9 @@ from photogram.metrics.features import Seen, load_extractor
 from photogram.metrics.imported import ImportedSegmenter
 from photogram.metrics.lpips import load_lpips
 from photogram.metrics.pictures import Pictures
-from photogram.metrics.protocol import FOLDER, Protocol, load_protocol, shipped
+from photogram.metrics.protocol import Protocol, load_protocol
 from photogram.metrics.result import Repeats, Result, protocols_differ, provenances_differ, read_result
+from photogram.metrics.shipped import FOLDER, shipped
 from photogram.metrics.table import contact_sheet, most_different, page
 from photogram.nn.trunks import weights_digest
 from photogram.scene import SceneSpec, class_difference, draw, shape

@@ -13,7 +13,8 @@ from photogram.errors import UserError
 from photogram.generator import Reader
 from photogram.metrics.evaluate import reals_of
 from photogram.metrics.features import load_extractor
-from photogram.metrics.protocol import FOLDER, Protocol, load_protocol, parse_protocol, shipped
+from photogram.metrics.protocol import Protocol, load_protocol, parse_protocol
+from photogram.metrics.shipped import FOLDER, shipped
 from photogram.nn.trunks import weights_digest
 from photogram.recipes import load
 

@@ -11,12 +11,12 @@ import tyro
 from tyro.conf import Positional
 
 from photogram import flags
+from photogram.metrics.shipped import shipped
 
 if TYPE_CHECKING:
     from photogram.metrics.result import Result
 
-_KNOWN = sorted(path.stem for path in (Path(__file__).parents[1] / "metrics" / "protocols").glob("*.json"))
-_PROTOCOL = tyro.conf.arg(help=f"{', '.join(_KNOWN)}, or a file")
+_PROTOCOL = tyro.conf.arg(help=f"{', '.join(shipped())}, or a file")
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -13,9 +13,8 @@ from typing import Any
 
 from photogram.errors import UserError, nearest
 from photogram.metrics.resize import FILTERS
+from photogram.metrics.shipped import FOLDER, shipped
 from photogram.scene import Size
-
-FOLDER = Path(__file__).parent / "protocols"
 
 
 @dataclass(frozen=True)
@@ -76,11 +75,6 @@ class Protocol:
     def to_json(self) -> dict[str, Any]:
         """As it stands in its file."""
         return json.loads(json.dumps(asdict(self)))
-
-
-def shipped() -> list[str]:
-    """The names of the protocols that come with the package."""
-    return sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
 def load_protocol(name: str) -> Protocol:
