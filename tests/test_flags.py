@@ -10,7 +10,7 @@ import pytest
 
 from photogram.cli import main
 from photogram.errors import UserError
-from photogram.metrics.protocol import shipped
+from photogram.metrics.shipped import shipped
 from photogram.nn.perceptual import load_features
 
 TRAIN = ["train", "crn", "--data", "x", "--out", "y"]
@@ -71,7 +71,7 @@ def test_help_names_the_protocols(capsys):
 
 
 def test_an_unknown_feature_network_leaves_pixels_alone_as_a_way():
-    with pytest.raises(UserError, match=r"neither vgg19 nor squeezenet.*; --perceptual none compares pixels alone"):
+    with pytest.raises(UserError, match=r"neither vgg19 nor squeezenet.*; none compares pixels alone"):
         load_features("vgg18")
 
 

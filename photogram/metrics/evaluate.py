@@ -81,7 +81,7 @@ class Reals:
     names: list[str]
     scenes_digest: str
     digest: str
-    read: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, init=False, repr=False)
+    recent: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, init=False, repr=False)
     """The photographs and layouts that were read last."""
 
     @property
@@ -97,13 +97,13 @@ class Reals:
         return self._read(n)[1]
 
     def _read(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        if n not in self.read:
+        if n not in self.recent:
             scene = self.folder[n, 0]
             assert scene.photo is not None and scene.condition.layout is not None
-            if len(self.read) == 2 * BATCH:
-                del self.read[next(iter(self.read))]
-            self.read[n] = to_pixels(scene.photo[0]).numpy(), scene.condition.layout.classes[0].numpy()
-        return self.read[n]
+            if len(self.recent) == 2 * BATCH:
+                del self.recent[next(iter(self.recent))]
+            self.recent[n] = to_pixels(scene.photo[0]).numpy(), scene.condition.layout.classes[0].numpy()
+        return self.recent[n]
 
 
 def reals_of(data: Path, protocol: Protocol, quiet: bool = False) -> Reals:

@@ -21,6 +21,8 @@ SHOWN = 6
 REAL = "photographs of these layouts"
 """What the segmenter's own scores are called, beside those of paintings."""
 
+_DIFFERENCE = ("measure", "difference", "95 % interval", "is")
+
 
 def number(value: float) -> str:
     """Four digits, as a person reads them."""
@@ -97,9 +99,6 @@ def _difference_table(first: Result, other: Result, found: dict[str, Difference]
     for name, difference in found.items():
         table.add_row(Text(name), *map(Text, _difference_cells(difference, first.better(name))))
     return table
-
-
-_DIFFERENCE = ("measure", "difference", "95 % interval", "is")
 
 
 def _difference_cells(difference: Difference, better: str) -> list[str]:

@@ -39,12 +39,7 @@ LOSS_WEIGHTS_OF_MANY: dict[str, tuple[float, ...]] = {"vgg19-matconvnet": AUTHOR
 
 def load_features(perceptual: str) -> Trunk | None:
     """The feature network of that name or file (`photogram.nn.trunks.load_trunk`); `none` compares pixels alone."""
-    if perceptual == "none":
-        return None
-    try:
-        return load_trunk(perceptual)
-    except UserError as e:
-        raise UserError(f"{e}; --perceptual none compares pixels alone") from None
+    return None if perceptual == "none" else load_trunk(perceptual)
 
 
 def known_weights(trunk: Trunk | None, candidates: int) -> tuple[float, ...]:

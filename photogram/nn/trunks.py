@@ -189,7 +189,8 @@ def load_trunk(perceptual: str) -> Trunk:
     path = Path(perceptual)
     if path.suffix not in _READERS:
         raise UserError(
-            f"perceptual {perceptual!r}: is neither vgg19 nor squeezenet nor a .safetensors, .pth or .mat file"
+            f"perceptual {perceptual!r}: is neither vgg19 nor squeezenet nor a .safetensors, .pth or .mat file; "
+            "none compares pixels alone"
         )
     if not path.is_file():
         raise UserError(f"{path}: no such file; --perceptual squeezenet needs none")
