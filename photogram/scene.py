@@ -33,6 +33,11 @@ class SceneClass:
     void: bool = False
 
 
+def void_of(classes: Sequence[SceneClass]) -> int | None:
+    """The index of the class that marks unlabelled pixels, or None."""
+    return next((i for i, c in enumerate(classes) if c.void), None)
+
+
 @dataclass(frozen=True)
 class SceneSpec:
     """What all scenes of a data set share, and a network must know to be built.
@@ -62,7 +67,7 @@ class SceneSpec:
     @property
     def void(self) -> int | None:
         """The index of the class that marks unlabelled pixels, or None."""
-        return next((i for i, c in enumerate(self.classes) if c.void), None)
+        return void_of(self.classes)
 
     def resized(self, size: Size) -> SceneSpec:
         return replace(self, size=size)
@@ -316,8 +321,7 @@ def check_layout(layout: Layout, spec: SceneSpec, source: str = "layout") -> Non
     value = int(layout.classes[n, row, column])
     raise UserError(
         f"{source}: class {value} at (row {row}, column {column}), but there are only classes "
-        f"0..{spec.num_classes - 1}; "
-        "`photogram prepare palette --map` sends the classes of other data to these"
+        f"0..{spec.num_classes - 1}; `photogram prepare palette --map` sends the classes of other data to these"
     )
 
 

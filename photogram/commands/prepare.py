@@ -78,13 +78,15 @@ def palette(
     """
     from photogram.data.palette import prepare_palette
     from photogram.data.shift import shares_of, shift
+    from photogram.scene import void_of
 
     known = None if against is None else shares_of(against)
     made = prepare_palette(source, out=out, map=map, classes=classes, tolerance=tolerance, val_share=val_share)
     status = _say(made)
     if known is not None and made.report is not None:
-        void = next((c.name for c in made.classes if c.void), None)
-        _say_shift(shift(made.report.shares, known[0], (void, known[1])), str(against))
+        void = void_of(made.classes)
+        names = (None if void is None else made.classes[void].name, known[1])
+        _say_shift(shift(made.report.shares, known[0], names), str(against))
     return status
 
 

@@ -15,11 +15,20 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Integer
 
-from photogram.data.preparing import Labels, Plan, Prepared, SourceScene, carry_out, in_parallel, read_objects
+from photogram.data.preparing import (
+    Labels,
+    Plan,
+    Prepared,
+    SourceScene,
+    carry_out,
+    check_fit,
+    in_parallel,
+    read_objects,
+)
 from photogram.data.rewriting import folder_scenes, read_layout
 from photogram.errors import UserError
 from photogram.images import read_labels, resize_labels
-from photogram.scene import Size, shape
+from photogram.scene import Size, void_of
 
 Method = Literal["polygon", "nearest"]
 
@@ -305,7 +314,7 @@ def prepare_coarsen(
             void class.
     """
     classes, items, warnings = folder_scenes(Path(source))
-    void = next((i for i, c in enumerate(classes) if c.void), None)
+    void = void_of(classes)
     if void is None and method == "polygon":
         raise UserError(
             f"{source}/classes.json: has no void class, which the gaps of coarse polygons need; "
@@ -314,8 +323,7 @@ def prepare_coarsen(
 
     def read(item: SourceScene) -> Labels:
         layout, objects = read_layout(item.layout, len(classes)), read_objects(item)
-        if objects is not None and objects.shape != layout.shape:
-            raise UserError(f"{item.instances}: is {shape(objects)}, but its layout {item.layout} is {shape(layout)}")
+        check_fit(item, layout, objects)
         return Labels(*coarsen_scene(layout, objects, strength, void, method))
 
     coarsen_scene(np.zeros((1, 1), np.uint8), None, strength, void, method)  # refuses what is unknown, before writing

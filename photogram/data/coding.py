@@ -12,7 +12,7 @@ import numpy as np
 from photogram.data.colors import distances, hexed, pack_color, unpack_color
 from photogram.data.known_classes import cityscapes_19
 from photogram.errors import UserError, nearest
-from photogram.scene import SceneClass, parse_class, read_classes
+from photogram.scene import SceneClass, parse_class, read_classes, void_of
 
 _MOST_CLASSES = 65536
 
@@ -27,7 +27,7 @@ class Coding:
 
     @property
     def void(self) -> int | None:
-        return next((i for i, c in enumerate(self.classes) if c.void), None)
+        return void_of(self.classes)
 
 
 def read_palette(path: Path) -> tuple[SceneClass, ...]:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from photogram.errors import UserError
 from photogram.images import image_size, open_image, read_labels, read_photo
-from photogram.scene import SceneClass, Size, shape
+from photogram.scene import SceneClass, Size, shape, void_of
 
 Severity = Literal["error", "warning", "note"]
 
@@ -299,7 +299,7 @@ def _cross(
     inside = instances != 0
     if instances.dtype == np.uint8:
         inside &= instances != 255
-    void = next((i for i, c in enumerate(classes or ()) if c.void), None)
+    void = void_of(classes or ())
     if void is not None:
         inside &= labels != void
     if classes and int(labels.max()) >= len(classes):  # these pixels are accused already

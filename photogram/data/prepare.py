@@ -13,7 +13,6 @@ from typing import Literal
 import numpy as np
 
 from photogram.data.colors import ColorTable, pack_color, read_colors
-from photogram.data.folder import pair_files
 from photogram.data.known_classes import (
     CAMVID,
     CITYSCAPES,
@@ -27,6 +26,7 @@ from photogram.data.known_classes import (
     coco_stuff,
 )
 from photogram.data.preparing import Labels, Plan, Prepared, Read, SourceScene, carry_out, read_objects, renumber
+from photogram.data.rewriting import split_scenes
 from photogram.errors import UserError
 from photogram.images import PHOTO_SUFFIXES, read_labels
 from photogram.scene import read_classes
@@ -284,11 +284,7 @@ def _camvid_own(source: Path, root: Path, classes: int) -> tuple[Plan, Read]:
     items: list[SourceScene] = []
     warnings: list[str] = []
     for split in sorted(p for p in root.iterdir() if (p / "layouts").is_dir()):
-        pairing = pair_files(split)
-        if pairing.twins:
-            raise UserError(f"{pairing.twins[0][1]}: has the same stem as {pairing.twins[0][0].name}; remove one")
-        warnings += [f"{p}: has no layout; left out" for p in pairing.lonely_photos[:3]]
-        items += [SourceScene(split.name, p.stem, p.layout, p.photo, p.instances) for p in pairing.pairs]
+        items += split_scenes(split, split.name, warnings)
     table = {i: i for i in range(len(listed))}
 
     def read(item: SourceScene) -> Labels:

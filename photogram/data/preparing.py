@@ -358,19 +358,33 @@ def _write(read: Read, item: SourceScene, out: Path) -> list[str]:
     """Write the files of one scene, the layout last, after checking that they fit."""
     layout, instances, warning = read(item)
     targets = dict(_files(item, out))
-    if item.photo:
-        size = image_size(item.photo)
-        if size != layout.shape:
-            raise UserError(f"{item.photo}: is {shape(size)}, but its layout {item.layout} is {shape(layout)}")
-        if not is_done(item.photo, targets[item.photo]):
-            with item.photo.open("rb") as photo, replacing(targets[item.photo]) as file:
-                shutil.copyfileobj(photo, file, 1 << 20)
+    check_fit(item, layout, instances)
+    if item.photo and not is_done(item.photo, targets[item.photo]):
+        copy_photo(item.photo, targets[item.photo])
     if item.instances and instances is not None:
-        if instances.shape != layout.shape:
-            raise UserError(f"{item.instances}: is {shape(instances)}, but its layout {item.layout} is {shape(layout)}")
         write_image(instances.astype(np.uint16), targets[item.instances])
     write_image(layout, targets[item.layout])
     return [warning] if warning else []
+
+
+def check_fit(item: SourceScene, layout: np.ndarray, instances: np.ndarray | None) -> None:
+    """Refuse a photograph or object numbers of another size than the layout's.
+
+    Raises:
+        UserError: naming both files and both sizes.
+    """
+    sizes = {} if item.photo is None else {item.photo: image_size(item.photo)}
+    if item.instances and instances is not None:
+        sizes[item.instances] = (instances.shape[0], instances.shape[1])
+    for path, size in sizes.items():
+        if size != layout.shape:
+            raise UserError(f"{path}: is {shape(size)}, but its layout {item.layout} is {shape(layout)}")
+
+
+def copy_photo(photo: Path, target: Path) -> None:
+    """Byte by byte, beside its place and then renamed; no link, which would let a change to one reach the other."""
+    with photo.open("rb") as source, replacing(target) as file:
+        shutil.copyfileobj(source, file, 1 << 20)
 
 
 def read_objects(item: SourceScene) -> np.ndarray | None:

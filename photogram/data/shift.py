@@ -10,6 +10,7 @@ from pathlib import Path
 from photogram.data.folder import Folder
 from photogram.errors import UserError
 from photogram.progress import progress
+from photogram.scene import void_of
 
 
 @dataclass(frozen=True)
@@ -74,5 +75,6 @@ def shares_of(data: Path, split: str = "train", quiet: bool = False) -> tuple[di
                 counts[index] += pixels
             advance(folder.name(n))
     total = sum(counts)
-    void = next((c.name for c in folder.classes if c.void), None)
-    return {c.name: counts[n] / total for n, c in enumerate(folder.classes)}, void
+    void = void_of(folder.classes)
+    shares = {c.name: counts[n] / total for n, c in enumerate(folder.classes)}
+    return shares, None if void is None else folder.classes[void].name

@@ -11,7 +11,6 @@ transform that the authors' MATLAB code uses; greys have a* = b* = 0 exactly.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,14 +28,16 @@ from photogram.data.preparing import (
     SourceScene,
     carry_out_with,
     check_apart,
+    check_fit,
+    copy_photo,
     is_done,
     read_objects,
     targets,
 )
 from photogram.data.rewriting import folder_scenes, read_layout
 from photogram.errors import UserError
-from photogram.images import image_size, read_photo, replacing, resize_labels, resize_photo, write_image
-from photogram.scene import Size, shape
+from photogram.images import read_photo, resize_labels, resize_photo, write_image
+from photogram.scene import Size
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -279,22 +280,17 @@ def _write(
     item: SourceScene, paths: dict[str, Path], layout: np.ndarray, size: Size | None, device: torch.device
 ) -> None:
     """Write the files of one scene, the layout last, after checking that they fit."""
+    objects = read_objects(item)
+    check_fit(item, layout, objects)
     if item.photo:
-        taken = image_size(item.photo)
-        if taken != layout.shape:
-            raise UserError(f"{item.photo}: is {shape(taken)}, but its layout {item.layout} is {shape(layout)}")
         if item.split == "train":
             photo = torch.from_numpy(_resized(read_photo(item.photo), size)).to(device, torch.float64) / 255
             write_image((vivid(photo) * 255 + 0.5).floor().to("cpu", torch.uint8).numpy(), paths["photos"])
         elif size is not None:
             write_image(_resized(read_photo(item.photo), size), paths["photos"])
         else:
-            with item.photo.open("rb") as file, replacing(paths["photos"]) as copy:
-                shutil.copyfileobj(file, copy, 1 << 20)
-    objects = read_objects(item)
+            copy_photo(item.photo, paths["photos"])
     if objects is not None:
-        if objects.shape != layout.shape:
-            raise UserError(f"{item.instances}: is {shape(objects)}, but its layout {item.layout} is {shape(layout)}")
         objects = objects if size is None else resize_labels(objects, size)
         write_image(objects.astype(np.uint16), paths["instances"])
     write_image(layout if size is None else resize_labels(layout, size), paths["layouts"])
