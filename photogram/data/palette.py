@@ -1,4 +1,19 @@
-"""From colour-coded layouts of any origin to a data folder: the preparer `palette`."""
+"""From colour-coded layouts of any origin to a data folder: the preparer `palette`.
+
+Without classes and a map each colour becomes a class `class-0`, `class-1` ..., most pixels first. With classes, colours
+not listed become void (a class `unlabelled` is added where the list has no void class). Of classes with equal colours
+the first is meant.
+
+A map is JSON: `{"map": {"SOURCE": "TARGET", ...}, "classes": [...]}`. A SOURCE is the name or the index of a class of
+the classes (or of the proposed ones), or a colour, `"#804080"` or `"128, 64, 128"`. A TARGET is the name of a class in
+`"classes"`, a list as in `classes.json`; without that list the targets are new classes in the order of their first
+mention, each in the colour of its first source. What is not mapped becomes void.
+
+Layouts that were smoothed or stored as JPEG are refused (`photogram.data.colors.check_colors` says how they are told
+from many classes). A tolerance N takes them all the same: each unknown colour goes to the nearest known one where
+exactly one is nearest and no channel differs by more than N, else to void. Known are then the listed colours, or
+without a list those that fill a 3 x 3 block somewhere and are more than N away from a more common one.
+"""
 
 from __future__ import annotations
 
@@ -67,21 +82,7 @@ def prepare_palette(
     the last `val_share` of the scenes with a photograph, by name, goes to val (by name, so that the frames of
     a sequence stay together), and every layout without a photograph.
 
-    Without `classes` and `map` each colour becomes a class `class-0`, `class-1` ..., most pixels first. With
-    `classes`, colours not listed become void (a class `unlabelled` is added where the list has no void
-    class). Of classes with equal colours the first is meant.
-
-    `map` is JSON: `{"map": {"SOURCE": "TARGET", ...}, "classes": [...]}`. A SOURCE is the name or the index
-    of a class of `classes` (or of the proposed ones), or a colour, `"#804080"` or `"128, 64, 128"`. A TARGET
-    is the name of a class in `"classes"`, a list as in `classes.json`; without that list the targets are new
-    classes in the order of their first mention, each in the colour of its first source. What is not mapped
-    becomes void.
-
-    Layouts that were smoothed or stored as JPEG are refused (`photogram.data.colors.check_colors` says how
-    they are told from many classes). `tolerance` N takes them all the same: each unknown colour goes to the
-    nearest known one where exactly one is nearest and no channel differs by more than N, else to void. Known
-    are then the listed colours, or without a list those that fill a 3 x 3 block somewhere and are more than N
-    away from a more common one.
+    What `classes`, `map` and `tolerance` decide is said at the top of this file.
 
     Args:
         source: the folder of layouts.
