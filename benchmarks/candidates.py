@@ -20,8 +20,7 @@ from torch import Tensor
 from photogram.data.folder import Folder
 from photogram.images import write_image
 from photogram.metrics.lpips import LPIPS, load_lpips
-from photogram.recipes import load
-from photogram.recipes.crn import Choice
+from photogram.recipes.crn import CascadedRefinementNetwork, Choice
 from photogram.scene import Layout, draw, to_pixels
 from photogram.sheets import sheet
 
@@ -32,10 +31,12 @@ def apart(lpips: LPIPS, pictures: Tensor) -> float:
     return float(lpips(pictures[list(first)], pictures[list(second)]).mean())
 
 
-def paint(many: object, single: list[object], layout: Layout) -> tuple[Tensor, Tensor]:
+def paint(
+    many: CascadedRefinementNetwork, single: list[CascadedRefinementNetwork], layout: Layout
+) -> tuple[Tensor, Tensor]:
     """All candidates, and what each of the others paints."""
-    candidates = many.sample(layout, 0, Choice(candidates="all"))[0]  # pyright: ignore[reportAttributeAccessIssue]
-    return candidates, torch.cat([network.sample(layout, 0) for network in single])  # pyright: ignore
+    candidates = many.sample(layout, 0, Choice(candidates="all"))[0]
+    return candidates, torch.cat([network.sample(layout, 0) for network in single])
 
 
 def main() -> None:
@@ -46,7 +47,8 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path)
     parser.add_argument("--shown", nargs="*", default=[], help="names of the layouts of the sheet")
     asked = parser.parse_args()
-    many, single, lpips = load(asked.many), [load(run) for run in asked.single], load_lpips()
+    many, *single = (CascadedRefinementNetwork.from_pretrained(run) for run in (asked.many, *asked.single))
+    lpips = load_lpips()
     folder = Folder(asked.data, "val", size=many.spec.size)
     names, rows = [folder.name(n) for n in range(len(folder))], []
     sums: dict[str, list[float]] = {}

@@ -78,11 +78,8 @@ def command(height: int, precision: str) -> tuple[float, int]:
     process, since a child is counted with what its parent held when it began."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        made = (
-            f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from pathlib import Path; import memory; "
-        )
-        made += f"memory.publish({height}, Path({name!r}))"
-        subprocess.run([sys.executable, "-c", made], check=True)
+        made = ["--case", "publish", "--height", str(height), "--out", name]
+        subprocess.run([sys.executable, __file__, *made], check=True)
         asked = ["synthesize", str(folder / "network"), str(folder / "layout.png"), "--out", str(folder / "out")]
         began = time.perf_counter()
         verb = [sys.executable, "-m", "photogram", *asked, "--sheet", "--precision", precision]
@@ -93,7 +90,7 @@ def command(height: int, precision: str) -> tuple[float, int]:
         return time.perf_counter() - began, used.ru_maxrss * 1024
 
 
-def step(recipe, height: int, precision: str) -> float:
+def step(recipe, height: int, precision: str, taken: Path | None = None) -> float:
     """One training step, its optimizer's included; the second, when all that stays is there."""
     import torch
     from accelerate import Accelerator
@@ -101,16 +98,11 @@ def step(recipe, height: int, precision: str) -> float:
     from photogram.nn import perceptual
     from photogram.nn.trunks import VGG
     from photogram.recipe import Run
-    from photogram.recipes.crn import CascadedRefinementNetwork
     from photogram.scene import Condition, Scene
 
     perceptual.load_trunk = lambda name: VGG(19, "vgg19").frozen()
     accelerator = Accelerator(cpu=True, mixed_precision="bf16" if precision == "bf16" else "no")
-    with tempfile.TemporaryDirectory() as folder:
-        if getattr(recipe, "train_last", 0):  # which goes on from a network
-            CascadedRefinementNetwork(spec=spec(height), widths=recipe.widths).save_pretrained(folder)
-        taken = Path(folder) if getattr(recipe, "train_last", 0) else None
-        training = recipe.start(Run(accelerator, spec(height), 10, 1, 0, taken))
+    training = recipe.start(Run(accelerator, spec(height), 10, 1, 0, taken))
     scene = Scene(Condition(layout(height)), torch.rand(1, 3, height, 2 * height) * 2 - 1)
     for number in range(2):
         began = time.perf_counter()
@@ -121,8 +113,11 @@ def step(recipe, height: int, precision: str) -> float:
 def last_modules(height: int, precision: str) -> float:
     from photogram.recipes.crn import CRN
 
-    modules = (height // 4).bit_length()
-    return step(CRN(widths=WIDTHS[:modules], train_last=2, checkpointing=True), height, precision)
+    recipe = CRN(widths=WIDTHS[: (height // 4).bit_length()], train_last=2, checkpointing=True)
+    with tempfile.TemporaryDirectory() as name:
+        made = ["--case", "publish", "--height", str(height), "--out", name]  # by another process: only its file counts
+        subprocess.run([sys.executable, __file__, *made], check=True)
+        return step(recipe, height, precision, Path(name) / "network")
 
 
 def whole(height: int, precision: str) -> float:
@@ -167,11 +162,15 @@ def tell(case: str, height: int, precision: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", choices=list(CASES))
+    parser.add_argument("--case", choices=[*CASES, "publish"])
+    parser.add_argument("--out", type=Path, help="the folder that publish writes into")
     parser.add_argument("--height", type=int, default=1024)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16")
     parser.add_argument("--claim", action="store_true")
     asked = parser.parse_args()
+    if asked.case == "publish":
+        publish(asked.height, asked.out)
+        return
     if asked.case:
         seconds = CASES[asked.case](asked.height, asked.precision)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
