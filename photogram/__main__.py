@@ -10,7 +10,7 @@ def keep_memory(verb: str = "") -> None:
 
     Networks with large activations run up to twice as fast. It must come before torch is imported, and does nothing
     where the C library is not glibc. `synthesize` gives the largest buffers back, since kept ones do not fit each
-    other: a painting of 1024 x 2048 at full width would take 3.6 GB instead of 2.4.
+    other: a painting of 1024 x 2048 at full width took 3.2 GiB instead of 2.4.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if not sys.platform.startswith("linux"):
@@ -35,6 +35,7 @@ def main() -> None:
 
         status = run(sys.argv[1:])
     except KeyboardInterrupt:  # before anything had begun, or in the midst of an answer
+        sys.stderr.write("photogram: interrupted\n")
         status = 130
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is written; leaving takes a moment, and is no work to stop
     sys.exit(status)

@@ -172,14 +172,7 @@ def synthesize(
         stack.enter_context(only_one(out))
         started = read_settings(out)
         precision = resolved(precision, None if overwrite else started)
-        settings: dict[str, object] = {
-            "network": _fingerprint(generator),
-            "seed": seed,
-            "size": size if size == "native" else list(size),
-            "format": format,
-            "precision": precision,
-            "options": json.loads(json.dumps(asdict(options))),  # pyright: ignore[reportArgumentType]
-        }
+        settings = _settings(generator, seed, size, format, precision, options)
         if started is not None and overwrite:
             make_room(out, started, settings, set(places.names))
         agree(out, None if overwrite else started, settings, source)
@@ -194,6 +187,25 @@ def synthesize(
                 write_animation(sorted(place.target for place in studio.done), out / ANIMATION, animate)
     seconds, failures = time.monotonic() - began, (*studio.failures, *undrawn)
     return Summary(studio.painted, studio.skipped, failures, precision, seconds, drawn)
+
+
+def _settings(
+    generator: Generator,
+    seed: int,
+    size: Size | Literal["native"],
+    format: Format,
+    precision: Precision,
+    options: object,
+) -> dict[str, object]:
+    """What decides every byte of a painting besides its layout; kept in `synthesis.json`, and compared."""
+    return {
+        "network": _fingerprint(generator),
+        "seed": seed,
+        "size": size if size == "native" else list(size),
+        "format": format,
+        "precision": precision,
+        "options": json.loads(json.dumps(asdict(options))),  # pyright: ignore[reportArgumentType]
+    }
 
 
 def _check(generator: Generator, seed: int, size: Size | str, format: str, precision: str) -> None:

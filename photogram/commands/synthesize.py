@@ -12,6 +12,7 @@ import tyro
 from tyro.conf import Positional
 
 from photogram import flags
+from photogram.collecting import is_there
 from photogram.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,21 +58,13 @@ def run(arguments: Sequence[str]) -> int:
     from photogram.generator import CONFIG, Generator
     from photogram.recipes import kind
 
-    found = next((word for word in arguments if _is_file(Path(word) / CONFIG)), None)
+    found = next((word for word in arguments if is_there(Path(word) / CONFIG)), None)
     network = None if found is None else kind(found)
     options = network.Options if network is not None and issubclass(network, Generator) else None
     parts = {} if options is None or not fields(options) else {"network": options}
     command = flags.joined("Synthesize", SynthesizeFlags.__doc__, synthesis=SynthesizeFlags, **parts)
     asked = flags.filled(command, "photogram synthesize", arguments)
     return _run_synthesis(asked.synthesis, getattr(asked, "network", None))
-
-
-def _is_file(path: Path) -> bool:
-    """Whether a word that was typed names one; a long --mix is no path at all."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def _run_synthesis(asked: SynthesizeFlags, options: Any) -> int:
