@@ -30,6 +30,7 @@ from torch.utils.checkpoint import checkpoint
 
 from photogram.errors import UserError, nearest, unfit
 from photogram.generator import Generator, Network, NoOptions
+from photogram.nn.layout_conv import LayoutLevel, Window, pyramid
 from photogram.nn.perceptual import (
     Calibration,
     PerceptualLoss,
@@ -85,20 +86,25 @@ class RefinementModule(nn.Module):
         self.norm2 = nn.GroupNorm(1, out_channels, eps=1e-12)
 
     def forward(
-        self, x: Float[Tensor, "n c_in h w"] | None, layout: Float[Tensor, "n c H W"]
+        self, x: Float[Tensor, "n c_in h w"] | None, layout: LayoutLevel | Float[Tensor, "n c H W"]
     ) -> Float[Tensor, "n c_out H W"]:
         if x is None:  # the coarsest module has only the layout to go by
-            x = self.conv1(layout)
+            x = self._guide(layout, self.conv1.weight)
         else:
             x = upsampled(x, (layout.shape[-2], layout.shape[-1]))
             # conv1 of the concatenation, features first, layout last. In two parts it needs no buffer for that, and no
             # copy of a slice of the buffer's gradient.
             from_features, from_layout = self.conv1.weight.split([x.shape[1], layout.shape[1]], dim=1)
-            d = self.dilation
-            x = F.conv2d(x, from_features, None, 1, d, d) + F.conv2d(layout, from_layout, None, 1, d, d)
+            x = F.conv2d(x, from_features, None, 1, self.dilation, self.dilation) + self._guide(layout, from_layout)
         # The norm takes its statistics in float32 whatever it is given; its output is fresh, so ReLU may overwrite it.
         x = F.leaky_relu(self.norm1(x), 0.2, inplace=True)
         return F.leaky_relu(self.norm2(self.conv2(x)), 0.2, inplace=True)
+
+    def _guide(self, layout: LayoutLevel | Tensor, weight: Tensor) -> Tensor:
+        """The layout's part of conv1."""
+        if isinstance(layout, LayoutLevel):
+            return layout.conv(weight, Window(3, padding=self.dilation, dilation=self.dilation))
+        return F.conv2d(layout, weight, None, 1, self.dilation, self.dilation)
 
 
 @dataclass(frozen=True)
@@ -212,15 +218,13 @@ class CascadedRefinementNetwork(Generator):
 
     def forward(self, layout: Layout) -> Float[Tensor, "n k c h w"]:
         """All candidates; channels of the projection are by colour, then by candidate, as the authors' are."""
-        full = one_hot(layout.classes, self.spec.num_classes).to(self.to_rgb.weight.dtype)
-        full = full.contiguous(memory_format=torch.channels_last)
         x = None
-        for depth, module in enumerate(self.cascade, start=1):
-            fractions = F.avg_pool2d(full, 2 ** (len(self.cascade) - depth))  # of each class
+        levels = pyramid(layout.classes, self.spec.num_classes, len(self.cascade))  # the share of each class
+        for module, level in zip(self.cascade, levels, strict=True):
             if self.checkpointing and torch.is_grad_enabled():
-                x = checkpoint(module, x, fractions, use_reentrant=False, preserve_rng_state=False)
+                x = checkpoint(module, x, level, use_reentrant=False, preserve_rng_state=False)
             else:
-                x = module(x, fractions)
+                x = module(x, level)
         return self.to_rgb(x).unflatten(1, (self.spec.photo_channels, self.candidates)).transpose(1, 2)
 
     def paint(self, condition: Condition, noise: torch.Generator, options: object) -> Float[Tensor, "n *k c h w"]:
