@@ -161,7 +161,10 @@ def test_widths_must_be_positive(widths: tuple[int, ...]):
 def inputs_of(modules: nn.ModuleList, run: Callable[[], object]) -> list[Tensor]:
     """The layout that each module of a cascade is given."""
     seen: list[Tensor] = []
-    hooks = [m.register_forward_pre_hook(lambda _, inputs: seen.append(getattr(inputs[1], "planes", inputs[1]))) for m in modules]
+    hooks = [
+        m.register_forward_pre_hook(lambda _, inputs: seen.append(getattr(inputs[1], "planes", inputs[1])))
+        for m in modules
+    ]
     run()
     for hook in hooks:
         hook.remove()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from photogram.nn import layout_conv
-from photogram.nn.layout_conv import LayoutLevel, Window, pyramid
+from photogram.nn.layout_conv import LayoutLevel, Window, layer, pyramid
 
 
 def layout(n: int, h: int, w: int, classes: int, block: int = 8, seed: int = 0) -> Tensor:
@@ -148,6 +150,29 @@ def test_a_pyramid_goes_from_coarse_to_fine_and_averages_once(monkeypatch):
     assert [level.finer is not None for level in levels] == [True, False, False, False]
     for level in levels:
         torch.testing.assert_close(level.planes, planes(classes, 9, level.factor).float(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect"])
+@pytest.mark.parametrize("beside", [0, 3])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_layer_over_a_layout_and_more(mode: Literal["zeros", "reflect"], beside: int, bias: bool, monkeypatch):
+    """With look-ups, with planes, and as the layer is without us: one result, and the same gradients."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(40 + beside, 6, 4, 2, 1, bias=bias, padding_mode=mode)
+    classes, others = layout(2, 32, 48, 40), torch.randn(2, beside, 32, 48) if beside else None
+    grad, found = torch.randn(2, 6, 16, 24), []
+    whole = torch.cat([planes(classes, 40, 1).float(), *([] if others is None else [others])], 1)
+    for small, run in (
+        (0, lambda: layer(conv, LayoutLevel(classes, 40), others)),
+        (1 << 40, lambda: layer(conv, LayoutLevel(classes, 40), others)),
+        (0, lambda: layer(conv, planes(classes, 40, 1).float(), others)),
+        (0, lambda: conv(whole)),
+    ):
+        monkeypatch.setattr(layout_conv, "SMALL", small)
+        out = run()
+        found.append([out, *torch.autograd.grad(out, list(conv.parameters()), grad)])
+    for other in found[:-1]:
+        torch.testing.assert_close(other, found[-1], rtol=1e-4, atol=1e-4)
 
 
 def test_what_does_not_fit_is_refused():

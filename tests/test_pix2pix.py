@@ -21,6 +21,7 @@ from photogram.data.toy import Toy
 from photogram.errors import UserError
 from photogram.images import resize_labels
 from photogram.losses import discriminator_loss, generator_loss
+from photogram.nn.layout_conv import LayoutLevel
 from photogram.nn.norms import BatchNorm
 from photogram.optim import linear_decay
 from photogram.recipe import Run
@@ -173,8 +174,9 @@ def test_it_is_the_recursion(norm, layout_as, dropout_at):
         twin = Twin(network, twin, depth)
     assert twin is not None
     layout = layout_of(scene(n=2, size=(64, 128)))
-    results = []
-    for run in (lambda: network(layout), lambda: twin(encoded(layout.classes, SPEC, layout_as))):
+    shown, results = encoded(layout.classes, SPEC, layout_as), []
+    planes = shown.planes if isinstance(shown, LayoutLevel) else shown
+    for run in (lambda: network(layout), lambda: twin(planes)):
         network.zero_grad()
         torch.manual_seed(5)
         painting = run()
@@ -209,7 +211,9 @@ def test_a_network_that_cannot_be_is_refused(changes, words):
 
 def test_planes_and_colors():
     classes = torch.tensor([[[0, 3], [2, 2]]], dtype=torch.uint8)
-    planes = encoded(classes, SPEC, "planes")
+    level = encoded(classes, SPEC, "planes")
+    assert isinstance(level, LayoutLevel)
+    planes = level.planes
     assert planes.shape == (1, 4, 2, 2) and torch.equal(planes.argmax(1), classes.long())
     assert (planes.sum(1) == 1).all()
     colors = encoded(classes, SPEC, "colors")
@@ -370,7 +374,7 @@ def test_the_discriminator_sees_the_pair_or_the_picture_alone(layout_as):
         training = start(replace(SMALL, discriminator_sees_input=sees, layout_as=layout_as))
         inputs = {"planes": 4, "colors": 3}[layout_as]
         assert training.judging.convs[0].in_channels == 3 + sees * inputs
-        a, b = layout_of(scene(0)).classes, layout_of(scene(1)).classes
+        a, b = (training.shown(layout_of(scene(n)).classes) for n in (0, 1))
         photo = scene(0).photo
         assert torch.equal(training.judge(a, photo), training.judge(b, photo)) != sees
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Integer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 CHUNK = 1 << 16
@@ -69,7 +69,7 @@ class Words(NamedTuple):
 
     start: Int[Tensor, " words"]
     """The first entry of each word; words below the number of classes have one, the class."""
-    count: Int[Tensor, " words"]
+    counts: Int[Tensor, " words"]
     classes: Int[Tensor, " entries"]
     shares: Float[Tensor, " entries"]
 
@@ -123,11 +123,10 @@ class LayoutLevel:
 
     def conv(self, weight: Float[Tensor, "o c k k"], window: Window) -> Float[Tensor, "n o h w"]:
         """The convolution of the planes with a weight, in the precision of autocast; gradients go to the weight."""
-        device, (h, w) = weight.device.type, self.shape[2:]
+        h, w = self.shape[2:]
         if window.reflect and window.padding >= min(h, w):
             raise ValueError(f"reflection by {window.padding} needs more than that many cells a side, not {h} x {w}")
-        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-            weight = weight.to(torch.get_autocast_dtype(device))
+        weight = as_computed(weight)
         return self.sums(weight, window) if self.looked_up(weight) else self.conv_of_planes(weight, window)
 
     def sums(self, weight: Float[Tensor, "o c k k"], window: Window) -> Float[Tensor, "n o h w"]:
@@ -168,6 +167,39 @@ class LayoutLevel:
     @property
     def words(self) -> Words | None:
         return self._vocabulary[1]
+
+
+def as_computed(weight: Tensor) -> Tensor:
+    """A weight in the precision in which autocast computes with it here."""
+    device = weight.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return weight.to(torch.get_autocast_dtype(device))
+    return weight
+
+
+def layer(
+    conv: nn.Conv2d, layout: LayoutLevel | Float[Tensor, "n l h w"], beside: Float[Tensor, "n c h w"] | None = None
+) -> Float[Tensor, "n o H W"]:
+    """What a convolutional layer makes of a layout and of further channels after it.
+
+    Args:
+        conv: with square kernels, stride, padding and dilation, and one group.
+        layout: as integers, or as planes.
+        beside: the further channels.
+    """
+    if isinstance(layout, LayoutLevel) and layout.looked_up(as_computed(conv.weight)):
+        window = Window(conv.kernel_size[0], conv.stride[0], int(conv.padding[0]), conv.dilation[0])
+        window = window._replace(reflect=conv.padding_mode == "reflect")
+        first, others = conv.weight.split([layout.num_classes, conv.in_channels - layout.num_classes], 1)
+        result = layout.conv(first, window)
+        if beside is not None:
+            if window.reflect:
+                beside = F.pad(beside, [window.padding] * 4, mode="reflect")
+            padding = 0 if window.reflect else window.padding
+            return result + F.conv2d(beside, others, conv.bias, window.stride, padding, window.dilation)
+        return result if conv.bias is None else result + conv.bias.to(result.dtype)[:, None, None]
+    planes = layout.planes if isinstance(layout, LayoutLevel) else layout
+    return conv(planes if beside is None else torch.cat([planes, beside], 1))
 
 
 def pyramid(classes: Integer[Tensor, "n h w"], num_classes: int, depth: int) -> list[LayoutLevel]:
@@ -245,7 +277,7 @@ def _taken(found: Found, part: slice) -> Int[Tensor, "m taps"]:
 def _entries(words: Words, taken: Int[Tensor, "*m"]) -> tuple[Tensor, Tensor]:
     """The entries of some words, one after the other, and which of these words each belongs to."""
     flat = taken.flatten()
-    count = words.count[flat]
+    count = words.counts[flat]
     owner = torch.repeat_interleave(count)
     first = words.start[flat] - (count.cumsum(0) - count)
     return first[owner] + torch.arange(len(owner), device=flat.device), owner
@@ -306,7 +338,7 @@ def _rows(words: Words | None, taken: Int[Tensor, "m t"], classes: int) -> Rows:
     if words is None:
         return Rows((taken + base).flatten(), number.repeat_interleave(taps), None, number * taps)
     entries, owner = _entries(words, taken)
-    begins = torch.cat([owner.new_zeros(1), words.count[taken].sum(1).cumsum(0)[:-1]])
+    begins = torch.cat([owner.new_zeros(1), words.counts[taken].sum(1).cumsum(0)[:-1]])
     return Rows(words.classes[entries] + base[owner % taps], owner // taps, words.shares[entries], begins)
 
 

@@ -11,8 +11,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from photogram.errors import UserError
+from photogram.nn.layout_conv import LayoutLevel, layer
 from photogram.nn.norms import Norm, norm_layer
 from photogram.scene import Size
+
+Shown = Float[Tensor, "n c h w"] | tuple[LayoutLevel | Float[Tensor, "n l h w"], Float[Tensor, "n c h w"]]
+"""A picture, alone or after the layout that it was painted of."""
 
 STRIDED = {1: 0, 16: 1, 34: 2, 70: 3, 142: 4, 286: 5}
 """Convolutions of stride 2, by the side of the patch that one logit sees, in pixels."""
@@ -43,9 +47,10 @@ class PatchDiscriminator(nn.Module):
             self.convs.append(nn.Conv2d(c_in, c_out, kernel, stride, pad, bias=bias or n == 0))
         self.to_logits = nn.Conv2d(widths[-1], 1, kernel, 1, pad, bias=bias or strided > 0)
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h2 w2"]:
+    def forward(self, shown: Shown) -> Float[Tensor, "n 1 h2 w2"]:
         first, *others = self.convs
-        x = F.leaky_relu(first(x), 0.2)
+        assert isinstance(first, nn.Conv2d)
+        x = F.leaky_relu(layer(first, *shown) if isinstance(shown, tuple) else first(shown), 0.2)
         for conv, norm in zip(others, self.norms, strict=True):
             x = F.leaky_relu(norm(conv(x)), 0.2)
         return self.to_logits(x)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from photogram.errors import UserError, flag
 from photogram.generator import Generator, Network
+from photogram.nn.layout_conv import LayoutLevel
 from photogram.recipe import Run, layouts_alone, start_from
 from photogram.recipes.crn import (
     RefinementModule,
@@ -109,10 +110,11 @@ class EncoderDecoderNetwork(Generator):
         return 2 ** len(self.up)
 
     def forward(self, layout: Layout) -> Float[Tensor, "n 1 c h w"]:
-        x = _planes(layout, self.spec, self.to_rgb.weight)
-        seen = []
-        for level in self.encoder:
-            x = level(None, x if not seen else F.avg_pool2d(x, 2))
+        first, *others = self.encoder
+        x = first(None, LayoutLevel(layout.classes, self.spec.num_classes))
+        seen = [x]
+        for level in others:
+            x = level(None, F.avg_pool2d(x, 2))
             seen.append(x)
         for level, skip in zip(self.decoder, seen[-2::-1], strict=True):
             x = level(None, upsampled(x, (skip.shape[-2], skip.shape[-1]))) if self.no_skips else level(x, skip)

@@ -31,13 +31,14 @@ from torch import Tensor, nn
 from photogram.errors import UserError, unfit
 from photogram.generator import Generator, Network, NoOptions
 from photogram.losses import discriminator_loss, generator_loss
+from photogram.nn.layout_conv import LayoutLevel, layer
 from photogram.nn.norms import BatchNorm, Statistics
 from photogram.nn.trunks import weights_digest
 from photogram.optim import frozen, init_normal
 from photogram.recipe import Run, layouts_alone, start_from
 from photogram.recipes.duel import Duel
 from photogram.recipes.segmenter import STRIDE, SegmentationNetwork, counted, cross_entropy
-from photogram.scene import Condition, Layout, Scene, SceneSpec, Size, class_difference, one_hot, shape
+from photogram.scene import Condition, Layout, Scene, SceneSpec, Size, class_difference, shape
 
 WIDTHS_BOUND = "must be 1 to 16 positive integers, one for each halving"
 
@@ -87,8 +88,12 @@ class BottleneckGenerator(Generator):
 
     def run(self, layout: Layout, statistics: Statistics) -> Float[Tensor, "n c h w"]:
         """The pass, by the statistics that the caller chooses."""
-        x = one_hot(layout.classes, self.spec.num_classes).contiguous(memory_format=torch.channels_last)
-        for conv, norm in zip(self.down, self.down_norms, strict=True):
+        first, *others = self.down
+        assert isinstance(first, nn.Conv2d)
+        x = F.leaky_relu(
+            self.down_norms[0](layer(first, LayoutLevel(layout.classes, self.spec.num_classes)), statistics), 0.2
+        )
+        for conv, norm in zip(others, self.down_norms[1:], strict=True):
             x = F.leaky_relu(norm(conv(x), statistics), 0.2)
         for conv, norm in zip(self.up, self.up_norms, strict=True):
             x = F.relu(norm(conv(x), statistics))

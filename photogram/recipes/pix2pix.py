@@ -33,12 +33,13 @@ from torch import Tensor, nn
 from photogram.errors import UserError, unfit
 from photogram.generator import Generator, Network, NoOptions
 from photogram.losses import Game, discriminator_loss, generator_loss
+from photogram.nn.layout_conv import LayoutLevel, layer
 from photogram.nn.norms import Norm, Statistics, norm_layer
 from photogram.nn.patch import STRIDED, PatchDiscriminator, check_patch
 from photogram.optim import frozen, init_normal, linear_decay, set_learning_rate
 from photogram.recipe import Run, layouts_alone, start_from
 from photogram.recipes.duel import Duel
-from photogram.scene import Condition, Layout, Scene, SceneSpec, from_pixels, one_hot
+from photogram.scene import Condition, Layout, Scene, SceneSpec, from_pixels
 
 LayoutAs = Literal["planes", "colors"]
 DropoutAt = Literal["paper", "torch"]
@@ -49,13 +50,12 @@ LEVELS = range(2, 17)
 
 def encoded(
     classes: Int[Tensor, "n h w"] | UInt8[Tensor, "n h w"], spec: SceneSpec, layout_as: LayoutAs
-) -> Float[Tensor, "n c h w"]:
-    """A layout as a network sees it: one plane a class, or three that hold the class's colour in [-1, 1]."""
+) -> LayoutLevel | Float[Tensor, "n c h w"]:
+    """A layout as a network sees it: as of one plane a class, or three that hold the class's colour in [-1, 1]."""
     if layout_as == "planes":
-        planes = one_hot(classes, spec.num_classes)
-    else:
-        palette = from_pixels(np.array([[c.color for c in spec.classes]], dtype=np.uint8))[:, 0]
-        planes = palette.to(classes.device)[:, classes.long()].movedim(0, 1)
+        return LayoutLevel(classes, spec.num_classes)
+    palette = from_pixels(np.array([[c.color for c in spec.classes]], dtype=np.uint8))[:, 0]
+    planes = palette.to(classes.device)[:, classes.long()].movedim(0, 1)
     return planes.contiguous(memory_format=torch.channels_last)
 
 
@@ -140,11 +140,13 @@ class UNet(Generator):
         self, layout: Layout, statistics: Statistics, dropout: bool, noise: torch.Generator | None
     ) -> Float[Tensor, "n c h w"]:
         """The pass, with every choice made by the caller."""
-        x = encoded(layout.classes, self.spec, self.layout_as)
-        skips: list[Tensor] = []
-        for n, conv in enumerate(self.down):
-            x = conv(F.leaky_relu(x, 0.2) if n else x)
-            if 0 < n < self.levels - 1:
+        first, *others = self.down
+        assert isinstance(first, nn.Conv2d)
+        x = layer(first, encoded(layout.classes, self.spec, self.layout_as))
+        skips = [x]
+        for n, conv in enumerate(others, start=1):
+            x = conv(F.leaky_relu(x, 0.2))
+            if n < self.levels - 1:
                 x = self.down_norms[n - 1](x, statistics)
             skips.append(x)
         x = skips.pop()
@@ -277,12 +279,12 @@ class Pix2PixTraining(Duel):
         classes, photo = jittered(scene.condition.layout.classes, scene.photo, recipe.jitter)
         with accelerator.autocast():
             fake = self.generator(Layout(classes))
-        losses: dict[str, Tensor] = {}
+        layout, losses = self.shown(classes), dict[str, Tensor]()
 
         # Discriminator: tell the photograph from the painting, both shown with their layout. Halved, to slow it down
         # relative to the generator (section 3.3).
         if recipe.gan:
-            on_real, on_fake = self.judge(classes, photo), self.judge(classes, fake.detach())
+            on_real, on_fake = self.judge(layout, photo), self.judge(layout, fake.detach())
             losses["discriminator"] = 0.5 * discriminator_loss(recipe.game, on_real, on_fake)
             self.discriminator_adam.zero_grad()
             accelerator.backward(losses["discriminator"])
@@ -293,7 +295,7 @@ class Pix2PixTraining(Duel):
         loss = recipe.l1 * losses["l1"]
         if recipe.gan:
             with frozen(self.discriminator):
-                losses["adversarial"] = generator_loss(recipe.game, self.judge(classes, fake))
+                losses["adversarial"] = generator_loss(recipe.game, self.judge(layout, fake))
             loss = loss + recipe.gan * losses["adversarial"]
         self.generator_adam.zero_grad()
         accelerator.backward(loss)
@@ -301,15 +303,16 @@ class Pix2PixTraining(Duel):
         self.share_statistics()
         return {"loss": loss, **losses}
 
+    def shown(self, classes: Int[Tensor, "n h w"] | UInt8[Tensor, "n h w"]) -> LayoutLevel | Tensor | None:
+        """What the discriminator sees beside a picture."""
+        return encoded(classes, self.run.spec, self.recipe.layout_as) if self.recipe.discriminator_sees_input else None
+
     def judge(
-        self, classes: Int[Tensor, "n h w"] | UInt8[Tensor, "n h w"], picture: Float[Tensor, "n c h w"]
+        self, layout: LayoutLevel | Float[Tensor, "n l h w"] | None, picture: Float[Tensor, "n c h w"]
     ) -> Float[Tensor, "n 1 h2 w2"]:
         """Logits of a picture's patches, shown with its layout where the recipe says so."""
         with self.run.accelerator.autocast():
-            if self.recipe.discriminator_sees_input:
-                layout = encoded(classes, self.run.spec, self.recipe.layout_as)
-                picture = torch.cat([layout, picture], 1)
-            return self.discriminator(picture)
+            return self.discriminator(picture if layout is None else (layout, picture))
 
     def facts(self) -> dict[str, str]:
         steps = ", ".join(str(n + 1) for n in self.drops) or "none"
