@@ -1,0 +1,343 @@
+"""How near each recipe is to what the processor can do: synthesis and training steps as ratios, measured in one run.
+
+    python benchmarks/speed.py                                      # every recipe at 256 x 512, 20 classes
+    python benchmarks/speed.py --recipes crn --size 1024 2048 --kinds synthesis
+    python benchmarks/speed.py --recipes crn --classes 20 182       # and what more classes cost
+
+Four things take turns, so that what else the machine does hits all alike; shown are medians, and ratios of medians:
+
+- ours, in bf16 where asked;
+- its naive twin: one-hot planes, float32, contiguous memory, eager;
+- its convolutions alone, the twin's as they come (the layout's planes included), in the precision of ours;
+- the same number of multiplications as one matrix product of 2048 x 2048, in the precision of ours.
+
+A new recipe gets its row by itself. Weights are random, feature networks too: neither time nor memory depends on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from photogram.__main__ import keep_memory
+
+SEGMENTER = Path(__file__).parents[1] / "photogram/metrics/protocols/camvid-192x256-v1"
+SIDE = 2048
+KINDS = ("synthesis", "step")
+
+
+@dataclass
+class Case:
+    """What is timed."""
+
+    ours: Callable[[], object]
+    naive: Callable[[], object]
+    precision: str
+
+
+def layouts(height: int, width: int, classes: int, count: int = 1):
+    """Ragged regions of all classes, as in photographs of streets: about one pixel in twelve lies at a border."""
+    import torch
+
+    draw = torch.Generator().manual_seed(0)
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    fine = max(1, height // 256)
+    shift = torch.randint(0, 5, (height // (4 * fine) + 1,), generator=draw) * fine
+    rows, columns = 12, 24
+    row = ((y + shift[x // (4 * fine) % len(shift)]) * rows // (height + 5 * fine)).clamp(max=rows - 1)
+    column = ((x + shift[y // (4 * fine)]) * columns // (width + 5 * fine)).clamp(max=columns - 1)
+    kinds = torch.randint(classes, (count, rows, columns), generator=draw)
+    from photogram.scene import Layout
+
+    return Layout(kinds[:, row, column].to(torch.uint8))
+
+
+def spec(height: int, width: int, classes: int):
+    from photogram.scene import SceneClass, SceneSpec
+
+    return SceneSpec(tuple(SceneClass(f"c{n}", (n, n, n)) for n in range(classes)), (height, width))
+
+
+@contextlib.contextmanager
+def planes_only(contiguous: bool) -> Iterator[None]:
+    """Layouts as float planes, as others have them."""
+    from photogram.nn import layout_conv
+
+    kept, made = layout_conv.LayoutLevel.looked_up, layout_conv.LayoutLevel.planes.func
+    layout_conv.LayoutLevel.looked_up = lambda self, weight: False
+    if contiguous:
+        layout_conv.LayoutLevel.planes.func = lambda level: made(level).contiguous()
+    try:
+        yield
+    finally:
+        layout_conv.LayoutLevel.looked_up, layout_conv.LayoutLevel.planes.func = kept, made
+
+
+def started(recipe: Any, height: int, width: int, classes: int, precision: str, batch: int) -> Any:
+    """A training of the recipe, from nothing."""
+    import torch
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    from photogram.nn import perceptual
+    from photogram.nn.trunks import VGG
+    from photogram.recipe import Run
+
+    perceptual.load_trunk = lambda name: VGG(19, "vgg19").frozen()
+    torch.manual_seed(0)
+    AcceleratorState._reset_state()
+    accelerator = Accelerator(cpu=True, mixed_precision="bf16" if precision == "bf16" else "no")
+    return recipe.start(Run(accelerator, spec(height, width, classes), 10, batch, 0))
+
+
+@contextlib.contextmanager
+def all_in(precision: str) -> Iterator[None]:
+    """What accelerate computes in, which is one for a whole process."""
+    from accelerate.state import AcceleratorState
+
+    state = AcceleratorState._shared_state
+    kept, state["_mixed_precision"] = state["_mixed_precision"], "bf16" if precision == "bf16" else "no"
+    try:
+        yield
+    finally:
+        state["_mixed_precision"] = kept
+
+
+def networks(training: Any) -> list[Any]:
+    """All that a training computes with."""
+    import torch
+
+    return [part for part in vars(training).values() if isinstance(part, torch.nn.Module)]
+
+
+def steps(recipe: Any, height: int, width: int, classes: int, precision: str, batch: int) -> Case:
+    import torch
+
+    from photogram.scene import Condition, Scene
+
+    trainings = [started(recipe, height, width, classes, p, batch) for p in (precision, "fp32")]
+    for network in networks(trainings[1]):
+        network.to(memory_format=torch.contiguous_format)
+    scene = Scene(Condition(layouts(height, width, classes, batch)), torch.rand(batch, 3, height, width) * 2 - 1)
+
+    def ours() -> object:
+        with all_in(precision):
+            return trainings[0].step(scene, 0)
+
+    def naive() -> object:
+        with planes_only(contiguous=True), all_in("fp32"):
+            return trainings[1].step(scene, 0)
+
+    return Case(ours, naive, precision)
+
+
+def synthesis(recipe: Any, height: int, width: int, classes: int, precision: str, batch: int) -> Case:
+    import torch
+
+    from photogram.generator import Generator
+
+    network = next(iter(started(recipe, height, width, classes, "fp32", batch).published().values()))
+    network.eval().requires_grad_(False)
+    plain = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
+    network.to(memory_format=torch.channels_last)
+    shown = layouts(height, width, classes, batch)
+    photo = torch.rand(batch, 3, height, width) * 2 - 1
+
+    def run(one: Any) -> object:
+        return one.sample(shown) if isinstance(one, Generator) else one.predict(photo)
+
+    def ours() -> object:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            return run(network)
+
+    def naive() -> object:
+        with planes_only(contiguous=True):
+            return run(plain)
+
+    return Case(ours, naive, precision)
+
+
+def convolutions(run: Callable[[], object]) -> tuple[list[Callable[[], object]], float]:
+    """The convolutions of a run, to be done again with fresh arguments of the same form, and their multiplications."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    found: list[tuple[Any, tuple[Any, ...]]] = []
+    aten = torch.ops.aten
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func in (aten.convolution.default, aten.convolution_backward.default):
+                found.append((func, args))
+            return func(*args, **(kwargs or {}))
+
+    inference, torch.inference_mode = torch.inference_mode, torch.no_grad  # under which a layer stays in one piece
+    try:
+        with Watch():
+            run()
+    finally:
+        torch.inference_mode = inference
+    kept: dict[Any, tuple[Callable[[], object], int]] = {}
+    total = 0.0
+    for func, args in found:
+        total += products(func is aten.convolution_backward.default, args)
+        key = (func, tuple(form(a) for a in args))
+        if key in kept:
+            kept[key] = (kept[key][0], kept[key][1] + 1)
+            continue
+        fresh = [like(a) for a in args]
+        kept[key] = (lambda func=func, fresh=fresh: func(*fresh), 1)
+    return [call for call, times in kept.values() for _ in range(times)], total
+
+
+def form(value: Any) -> object:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return (tuple(value.shape), value.stride(), value.dtype)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def like(value: Any) -> Any:
+    import torch
+
+    return torch.empty_like(value).uniform_(-1, 1) if isinstance(value, torch.Tensor) else value
+
+
+def products(backward: bool, args: tuple[Any, ...]) -> float:
+    """Multiplications of a convolution, or of those gradients that are asked for."""
+    grad, x, weight = args[:3] if backward else (None, *args[:2])
+    transposed, groups = (args[7], args[9]) if backward else (args[6], args[8])
+    if transposed:
+        places = x.numel() // x.shape[1]
+    elif grad is not None:
+        places = grad.numel() // grad.shape[1]
+    else:
+        sides = (
+            (n + 2 * p - d * (k - 1) - 1) // s + 1
+            for n, k, s, p, d in zip(x.shape[2:], weight.shape[2:], *(args[n] for n in (3, 4, 5)), strict=True)
+        )
+        places = x.shape[0]
+        for side in sides:
+            places *= side
+    del groups  # the weight's shape holds it
+    return float(places * weight.numel() * (sum(args[-1][:2]) if backward else 1))
+
+
+def product(precision: str) -> tuple[Callable[[], object], float]:
+    """A matrix product, and its multiplications."""
+    import torch
+
+    a, b = (torch.randn(SIDE, SIDE, dtype=torch.bfloat16 if precision == "bf16" else torch.float32) for _ in range(2))
+    return lambda: a @ b, float(SIDE**3)
+
+
+def timed(run: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+def measure(recipe: Any, kind: str, asked: argparse.Namespace, classes: int) -> dict[str, Any]:
+    """Seconds of each of the four, by repetition, and multiplications of the convolutions."""
+    import torch
+
+    make = synthesis if kind == "synthesis" else steps
+    case = make(recipe, *asked.size, classes, asked.precision, asked.batch_size)
+    case.ours()
+    with planes_only(contiguous=False):
+        calls, total = convolutions(case.ours)
+    peak, count = product(asked.precision)
+    found: dict[str, list[float]] = {"ours": [], "convolutions": [], "peak": []} | (
+        {} if asked.alone else {"naive": []}
+    )
+    runs = {"ours": case.ours, "naive": case.naive, "peak": peak}
+    for turn in range(asked.repeats + 1):
+        for name, seconds in found.items():
+            if name == "convolutions":
+                with torch.inference_mode():
+                    spent = sum(map(timed, calls))
+            else:
+                spent = timed(runs[name])
+            if turn:
+                seconds.append(spent * (total / count if name == "peak" else 1))
+    return {**found, "gmac": total / 1e9}
+
+
+def child(asked: argparse.Namespace, recipe: str, kind: str, classes: int) -> dict[str, Any]:
+    """`measure` in a process of its own."""
+    size = [str(n) for n in asked.size]
+    command = [sys.executable, __file__, "--recipes", recipe, "--kinds", kind, "--classes", str(classes), "--one"]
+    command += ["--size", *size, "--precision", asked.precision, "--batch-size", str(asked.batch_size)]
+    command += ["--repeats", str(asked.repeats), *(["--alone"] if asked.alone else [])]
+    done = subprocess.run(command, stdout=subprocess.PIPE, env={**os.environ}, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def tell(recipe: str, kind: str, classes: int, found: dict[str, Any]) -> str:
+    middle = {
+        name: statistics.median(found[name]) for name in ("ours", "naive", "convolutions", "peak") if name in found
+    }
+    spread = (max(found["ours"]) - min(found["ours"])) / middle["ours"]
+    cells = [f"{recipe}, {kind}", str(classes), f"{found['gmac']:.0f}", f"{middle['ours']:.2f} s (spread {spread:.0%})"]
+    cells.append(f"{middle['naive'] / middle['ours']:.2f}" if "naive" in middle else "-")
+    cells += [f"{middle['ours'] / middle[name]:.2f}" for name in ("convolutions", "peak")]
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipes", nargs="+")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--classes", type=int, nargs="+", default=[20])
+    parser.add_argument("--size", type=int, nargs=2, default=(256, 512))
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--alone", action="store_true", help="leave out the naive twin, which is slow")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.one:
+        keep_memory()
+    from photogram.recipes import members, word
+
+    known = {word(kind): kind for kind in members()}
+    if asked.one:
+        recipe = ready(known[asked.recipes[0]], asked.size)
+        found = measure(recipe, asked.kinds[0], asked, asked.classes[0])
+        print(json.dumps({**found, "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+        return
+    print(f"{asked.size[0]} x {asked.size[1]}, batch {asked.batch_size}, {asked.precision}, {asked.repeats} turns")
+    print("| | classes | GMAC | ours | naive twin / ours | ours / its convolutions | ours / peak |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for recipe in asked.recipes or list(known):
+        for kind in asked.kinds:
+            for classes in asked.classes:
+                print(tell(recipe, kind, classes, child(asked, recipe, kind, classes)), flush=True)
+
+
+def ready(kind: type[Any], size: tuple[int, int]) -> Any:
+    """A recipe at its defaults, with what it needs beside them."""
+    recipe = kind()
+    if hasattr(recipe, "segmenter"):
+        recipe = replace(recipe, segmenter=str(SEGMENTER))
+    if kind.__name__ == "CRN":  # one module more for each doubling
+        widths = ((1024,) * 5 + (512, 512, 128, 32))[: (size[0] // 4).bit_length()]
+        recipe = replace(recipe, widths=widths)
+    return recipe
+
+
+if __name__ == "__main__":
+    main()
