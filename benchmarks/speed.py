@@ -31,7 +31,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from photogram.__main__ import keep_memory
+from photogram.allocator import keep_memory
 
 SEGMENTER = Path(__file__).parents[1] / "photogram/metrics/protocols/camvid-192x256-v1"
 SIDE = 2048

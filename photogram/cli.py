@@ -16,6 +16,7 @@ photogram: photographic images made without a camera
   photogram quickstart                        train on a toy world and paint, offline, in minutes: start here
   photogram prepare FORM SRC --out DATA       bring a data set into photogram's form
   photogram check DATA                        the data doctor: what is wrong with a data folder
+  photogram plan RECIPE --data DATA           how much memory and time a training takes, and what makes it fit
   photogram train RECIPE --data DATA --out RUN    train; the same command again goes on
   photogram synthesize RUN LAYOUTS --out DIR  paint layouts with what a run has learned
   photogram evaluate RUN --protocol P --data DATA    how good are its paintings; also folders of images, side by side
@@ -25,7 +26,7 @@ Each verb has --help. Forms: {forms}. Recipes: {recipes}.
 Exit status: 0 all well, 1 a mistake that the message names, 2 unknown words or flags, 130 interrupted.
 """
 # Spelt out, so that help need not import them; tests compare them with what there is.
-VERBS = ("quickstart", "prepare", "check", "train", "synthesize", "evaluate", "import")
+VERBS = ("quickstart", "prepare", "check", "plan", "train", "synthesize", "evaluate", "import")
 FORMS = ("cityscapes", "camvid", "coco-stuff", "nyu", "palette", "toy", "vivid", "coarsen")
 RECIPES = ("crn", "full-resolution", "encoder-decoder", "pix2pix", "gan-segmentation", "segmenter")
 

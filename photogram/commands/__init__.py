@@ -11,7 +11,7 @@ import tyro
 from tyro.conf import Positional
 
 from photogram import flags
-from photogram.commands import evaluate, prepare, synthesize, train
+from photogram.commands import evaluate, plan, prepare, synthesize, train
 
 
 def _check(arguments: Sequence[str]) -> int:
@@ -88,6 +88,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "quickstart": _quickstart,
     "prepare": prepare.run,
     "check": _check,
+    "plan": plan.run,
     "train": train.run,
     "synthesize": synthesize.run,
     "evaluate": evaluate.run,

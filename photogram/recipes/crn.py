@@ -18,6 +18,7 @@ photographs under a perceptual loss. What differs from the paper, and what we fo
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -64,6 +65,13 @@ def begin(network: nn.Module) -> None:
 def upsampled(x: Float[Tensor, "n c h w"], size: Size) -> Float[Tensor, "n c H W"]:
     """Bilinear, corners aligned, as the authors' library does it."""
     return x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+
+
+def kept_or_computed_again(run: Callable[..., Tensor], checkpointing: bool, *inputs: object) -> Tensor:
+    """What a part of a network makes of its inputs; with checkpointing, nothing in it is kept for its gradients."""
+    if checkpointing and torch.is_grad_enabled():
+        return checkpoint(run, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return run(*inputs)
 
 
 class RefinementModule(nn.Module):
@@ -221,10 +229,7 @@ class CascadedRefinementNetwork(Generator):
         x = None
         levels = pyramid(layout.classes, self.spec.num_classes, len(self.cascade))  # the share of each class
         for module, level in zip(self.cascade, levels, strict=True):
-            if self.checkpointing and torch.is_grad_enabled():
-                x = checkpoint(module, x, level, use_reentrant=False, preserve_rng_state=False)
-            else:
-                x = module(x, level)
+            x = kept_or_computed_again(module, self.checkpointing, x, level)
         return self.to_rgb(x).unflatten(1, (self.spec.photo_channels, self.candidates)).transpose(1, 2)
 
     def paint(self, condition: Condition, noise: torch.Generator, options: object) -> Float[Tensor, "n *k c h w"]:
@@ -254,6 +259,8 @@ class Regression:
     """Where no weights are known, so many first photographs calibrate them (running means); 0 leaves them at 1."""
     calibrate_epoch: int = 0
     """Rescale the weights by the means of this epoch (counted from 1), once; the paper rescaled after 100. 0: never."""
+    checkpointing: bool = False
+    """Compute each module again for its gradients instead of keeping what is in it: less memory, more time."""
 
     def check(self) -> None:
         """Refuse values that no training can have. Not done on construction, where the parser of flags would answer.
@@ -286,8 +293,6 @@ class CRN(Regression):
     train_last: int = 0
     """Learn the projection and so many of the last modules, and leave the rest as it is handed over; 0: all. The
     authors learned the last 2 at 1024x2048, for memory."""
-    checkpointing: bool = False
-    """Compute each module again for its gradients instead of keeping what is in it: less memory, more time."""
 
     def check(self) -> None:
         super().check()
@@ -313,7 +318,6 @@ class CRN(Regression):
             raise unfit("train_last", self.train_last, "leaves the other modules as they start; give --from RUN too")
         if self.train_last:
             generator.cascade[: len(self.widths) - self.train_last].requires_grad_(False)
-        generator.checkpointing = self.checkpointing
         return RegressionTraining(self, run, generator)
 
 
@@ -329,6 +333,7 @@ class RegressionTraining:
 
     def __init__(self, recipe: Regression, run: Run, generator: Generator):
         self.recipe, self.run = recipe, run
+        generator.checkpointing = recipe.checkpointing
         generator.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         learned = [p for p in generator.parameters() if p.requires_grad]
         adam = torch.optim.Adam(learned, lr=recipe.learning_rate, fused=True)

@@ -11,14 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from photogram.errors import UserError, flag
 from photogram.generator import Generator, Network
-from photogram.nn.layout_conv import LayoutLevel
+from photogram.nn.layout_conv import LayoutLevel, pyramid
 from photogram.recipe import Run, layouts_alone, start_from
 from photogram.recipes.crn import (
     RefinementModule,
@@ -26,14 +25,10 @@ from photogram.recipes.crn import (
     RegressionTraining,
     are_widths,
     begin,
+    kept_or_computed_again,
     upsampled,
 )
-from photogram.scene import Condition, Layout, SceneSpec, one_hot
-
-
-def _planes(layout: Layout, spec: SceneSpec, like: Tensor) -> Float[Tensor, "n c h w"]:
-    planes = one_hot(layout.classes, spec.num_classes).to(like.dtype)
-    return planes.contiguous(memory_format=torch.channels_last)
+from photogram.scene import Condition, Layout, SceneSpec
 
 
 class FullResolutionNetwork(Generator):
@@ -53,6 +48,7 @@ class FullResolutionNetwork(Generator):
         if type(width) is not int or width < 1 or not are_widths(dilations):
             raise UserError(f"width {width}, dilations {dilations}: must be positive integers, one dilation or more")
         self.spec, self.width, self.dilations = spec, width, dilations
+        self.checkpointing = False  # of training: stages are computed again for their gradients
         inputs = (0, *(width,) * (len(dilations) - 1))
         stages = zip(inputs, dilations, strict=True)
         self.stages = nn.ModuleList(RefinementModule(c_in, spec.num_classes, width, d) for c_in, d in stages)
@@ -64,11 +60,15 @@ class FullResolutionNetwork(Generator):
         return 2 ** (len(self.dilations) - 1)
 
     def forward(self, layout: Layout) -> Float[Tensor, "n 1 c h w"]:
-        full = _planes(layout, self.spec, self.to_rgb.weight)
-        x = None
-        for number, stage in enumerate(self.stages, start=1):
-            coarse = F.avg_pool2d(full, 2 ** (len(self.stages) - number))
-            x = stage(x, upsampled(coarse, (full.shape[-2], full.shape[-1])))
+        size, x = (layout.classes.shape[1], layout.classes.shape[2]), None
+        for stage, level in zip(
+            self.stages, pyramid(layout.classes, self.spec.num_classes, len(self.stages)), strict=True
+        ):
+
+            def refined(x: Tensor | None, stage: nn.Module = stage, level: LayoutLevel = level) -> Tensor:
+                return stage(x, level if level.factor == 1 else upsampled(level.planes, size))
+
+            x = kept_or_computed_again(refined, self.checkpointing, x)
         return self.to_rgb(x)[:, None]
 
     def paint(self, condition: Condition, noise: torch.Generator, options: object) -> Float[Tensor, "n c h w"]:
@@ -93,6 +93,7 @@ class EncoderDecoderNetwork(Generator):
         if not are_widths(down) or not are_widths(up) or len(down) != len(up) + 1:
             raise UserError(f"down {down}, up {up}: must be positive integers, one more down than up")
         self.spec, self.down, self.up, self.no_skips = spec, down, up, no_skips
+        self.checkpointing = False  # of training: levels are computed again for their gradients
         levels = zip((spec.num_classes, *down), down, strict=False)
         self.encoder = nn.ModuleList(RefinementModule(0, c_in, c_out) for c_in, c_out in levels)
         beside = (0,) * len(up) if no_skips else down[-2::-1]
@@ -110,14 +111,17 @@ class EncoderDecoderNetwork(Generator):
         return 2 ** len(self.up)
 
     def forward(self, layout: Layout) -> Float[Tensor, "n 1 c h w"]:
-        first, *others = self.encoder
-        x = first(None, LayoutLevel(layout.classes, self.spec.num_classes))
-        seen = [x]
-        for level in others:
-            x = level(None, F.avg_pool2d(x, 2))
+        x: LayoutLevel | Tensor = LayoutLevel(layout.classes, self.spec.num_classes)
+        seen: list[Tensor] = []
+        for level in self.encoder:
+            x = F.avg_pool2d(x, 2) if isinstance(x, Tensor) else x
+            x = kept_or_computed_again(level, self.checkpointing, None, x)
             seen.append(x)
         for level, skip in zip(self.decoder, seen[-2::-1], strict=True):
-            x = level(None, upsampled(x, (skip.shape[-2], skip.shape[-1]))) if self.no_skips else level(x, skip)
+            assert isinstance(x, Tensor)
+            size = (skip.shape[-2], skip.shape[-1])
+            inputs = (None, upsampled(x, size)) if self.no_skips else (x, skip)
+            x = kept_or_computed_again(level, self.checkpointing, *inputs)
         return self.to_rgb(x)[:, None]
 
     def paint(self, condition: Condition, noise: torch.Generator, options: object) -> Float[Tensor, "n c h w"]:

@@ -1,0 +1,135 @@
+"""Two steps of a training on imagined scenes, in a process of its own: how much memory it takes, and how long.
+
+`python -m photogram.commands.dryrun` reads what to train from standard input and writes what it found to standard
+output, both as JSON; `photogram.planning` calls it. It is the training itself, with its sheet and saved state.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from photogram.allocator import keep_memory
+
+STEPS = 2
+"""The first takes longer; the second finds everything in its place."""
+
+
+def measure(asked: Mapping[str, Any]) -> dict[str, float]:
+    """Train and look.
+
+    Args:
+        asked: `recipe`, the name of its class; `values` of its fields; `spec` as JSON; `photographs`, `batch_size`,
+            `precision` and `from`.
+
+    Returns:
+        `seconds` of a step, `peak` bytes of the process, and `device` bytes of the GPU (0 where there is none).
+    """
+    import torch
+
+    from photogram.recipes import members
+    from photogram.scene import SceneSpec
+    from photogram.training import Plan, train
+
+    kind = {k.__name__: k for k in members()}[asked["recipe"]]
+    recipe = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in asked["values"].items()})
+    spec, seconds = SceneSpec.from_json(asked["spec"]), list[float]()
+    start = kind.start
+
+    def timed_start(self: Any, run: Any) -> Any:
+        training = start(self, run)
+        step = training.step
+
+        def timed(scene: Any, seen: int) -> Any:
+            began = time.perf_counter()
+            losses = step(scene, seen)
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - began)
+            return losses
+
+        training.step = timed
+        return training
+
+    kind.start = timed_start
+    plan = Plan(
+        steps=STEPS,
+        batch_size=asked["batch_size"],
+        save_every=STEPS,
+        precision=asked["precision"],
+        workers=0,
+        start_from=None if asked["from"] is None else Path(asked["from"]),
+        quiet=True,
+    )
+    with tempfile.TemporaryDirectory(prefix="photogram-plan-") as folder:
+        train(recipe, Imagined(spec, asked["photographs"]), folder, plan, Imagined(spec, 1))
+    device = torch.cuda.max_memory_reserved() if torch.cuda.is_available() else 0
+    return {"seconds": seconds[-1], "peak": peak(), "device": device}
+
+
+def peak() -> int:
+    """The most memory that this process has held, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # of this program alone, where getrusage also counts what the parent held when it forked
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    import psutil
+
+    found = psutil.Process().memory_info()
+    return int(getattr(found, "peak_wset", found.rss))  # Windows knows the peak; macOS, what is held at the end
+
+
+class Imagined:
+    """Scenes of any specification that nobody took: regions of all classes, and noise."""
+
+    def __init__(self, spec: Any, count: int):
+        self.spec, self.count, self.source = spec, count, "imagined"
+
+    def __len__(self) -> int:
+        return self.count
+
+    def name(self, index: int) -> str:
+        return f"imagined-{index}"
+
+    def settings(self) -> dict[str, object]:
+        return {"data": "imagined", "size": list(self.spec.size)}
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        import torch
+
+        from photogram.scene import Condition, Layout, Scene
+
+        (height, width), draw = self.spec.size, torch.Generator().manual_seed(key[0])
+        layout = None
+        if self.spec.num_classes:
+            coarse = torch.randint(self.spec.num_classes, (1, 12, 24), generator=draw)
+            rows, columns = (torch.arange(n) * m // n for n, m in ((height, 12), (width, 24)))
+            kind = torch.uint8 if self.spec.num_classes <= 256 else torch.int32
+            layout = Layout(coarse[:, rows][:, :, columns].to(kind))
+        photo = torch.rand(1, self.spec.photo_channels, height, width, generator=draw) * 2 - 1
+        return Scene(Condition(layout), photo)
+
+
+def main() -> None:
+    keep_memory("train")
+    from photogram.errors import UserError, is_out_of_memory
+
+    asked = json.load(sys.stdin)
+    try:
+        found: dict[str, Any] = dict(measure(asked))
+    except UserError as e:
+        found = {"mistake": str(e)}
+    except (MemoryError, RuntimeError) as e:
+        if not is_out_of_memory(e):
+            raise
+        found = {"peak": None}
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()

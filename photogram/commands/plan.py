@@ -1,0 +1,97 @@
+"""`photogram plan`: how much memory and time a training takes, and what makes it fit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from photogram import flags
+from photogram.errors import unfit
+
+_SIZE = tyro.conf.arg(metavar="HEIGHT WIDTH")
+_FROM = tyro.conf.arg(name="from", metavar="FOLDER")
+
+
+@dataclass(frozen=True)
+class PlanFlags:
+    """What a training is planned with."""
+
+    data: Path
+    """The data folder; only its classes, its number of photographs and the size of the first are looked at."""
+    size: Annotated[tuple[int, int] | None, _SIZE] = None
+    """Height and width to train at; without it, the size of the first photograph."""
+    batch_size: int = 1
+    """Photographs a step and process."""
+    steps: int | None = None
+    """How long the training shall be, to be told how much time it takes."""
+    memory: str | None = None
+    """What it may take, as in 12GB; without it, what is free here."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16: convolutions in bfloat16, the rest in float32; auto: where the device has it."""
+    start_from: Annotated[Path | None, _FROM] = None
+    """A run or published network to start from."""
+    json_: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print what was found as JSON, for programs."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """`photogram plan RECIPE ...`."""
+    from photogram.recipes import members, word
+
+    recipes = {
+        word(recipe): flags.joined(f"Plan{recipe.__name__}", recipe.__doc__, planning=PlanFlags, recipe=recipe)
+        for recipe in members()
+    }
+    first = flags.pick(recipes, "recipe", "photogram plan", arguments)
+    asked = flags.filled(recipes[first], f"photogram plan {first}", arguments[1:])
+    return _plan(asked.planning, asked.recipe)
+
+
+def _plan(asked: PlanFlags, recipe: Any) -> int:
+    from photogram import planning
+    from photogram.data.folder import Folder
+    from photogram.images import image_size
+    from photogram.training import Plan, check_plan
+
+    if asked.steps is not None and asked.steps < 1:
+        raise unfit("steps", asked.steps, "must be at least 1")
+    room = planning.available_memory()
+    budget = room if asked.memory is None else planning.parse_memory(asked.memory)
+    first = Folder(asked.data, "train").pairs[0].photo
+    assert first is not None  # Folder leaves out what has no photograph
+    data = Folder(asked.data, "train", size=asked.size or image_size(first))
+    check_plan(recipe, data, Plan(steps=1, batch_size=asked.batch_size, precision=asked.precision))
+    training = planning.Asked(recipe, data.spec, len(data), asked.batch_size, asked.precision, asked.start_from)
+    found = planning.plan(training, budget, room)
+    if asked.json_:
+        print(json.dumps([asdict(way) for way in found], indent=2))
+    else:
+        _show(found, asked, budget)
+    return 0 if any(way.fits for way in found) else 1
+
+
+def _show(found: Sequence[Any], asked: PlanFlags, budget: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from photogram import planning
+
+    table = Table(title=f"within {budget / planning.GB:.1f} GB")
+    whole = "the training" if asked.steps is None else f"{asked.steps:,} steps"
+    for title in ("", "peak memory", "a step", whole, "fits"):
+        table.add_column(title)
+    for row in planning.lines(found, asked.steps):
+        table.add_row(*row)
+    console = Console()
+    console.print(table)
+    if any(way.need is not None and not way.need.measured for way in found):
+        console.print("about: a line through two smaller sizes, since this one does not fit here")
+    if len(found) > 1:
+        same = [way.change for way in found[1:] if way.exact]
+        if same:
+            console.print(f"{', '.join(same)}: learns the same, in more time", highlight=False)

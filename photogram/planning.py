@@ -1,0 +1,305 @@
+"""How much memory and time a training takes, before it is begun.
+
+A dry run (`photogram.commands.dryrun`) trains two steps in a process of its own and is looked at. Where the size asked
+for does not fit here, or might not, two smaller sizes are measured, and the rest is a line through them: weights,
+gradients and the optimizer's state do not depend on the size, and everything else grows with the pixels.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from photogram.errors import UserError, flag
+from photogram.scene import SceneSpec, Size, shape
+
+GB = 2**30
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+ROOM = 0.9
+"""The share of the memory here up to which a size is measured itself, and not drawn from smaller ones."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A training to be planned.
+
+    Args:
+        recipe: with all its values.
+        spec: of the data, at the size to train at.
+        photographs: how many there are.
+        batch_size: photographs a step.
+        precision: fp32, bf16 or auto.
+        start_from: a network to start from.
+    """
+
+    recipe: Any
+    spec: SceneSpec
+    photographs: int
+    batch_size: int = 1
+    precision: str = "auto"
+    start_from: Path | None = None
+
+    def at(self, size: Size) -> Asked:
+        return replace(self, spec=self.spec.resized(size))
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a training needs.
+
+    Args:
+        size: height and width.
+        peak: bytes; of the GPU where there is one, else of the process.
+        seconds: of a step.
+        measured: at this size; else a line through two smaller ones.
+    """
+
+    size: Size
+    peak: int
+    seconds: float
+    measured: bool
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to train, and what it needs.
+
+    Args:
+        change: the flags that are added; "" as it was asked for.
+        need: None where even smaller sizes do not fit here.
+        fits: within the memory that was given.
+        exact: whether it learns the same as what was asked for.
+    """
+
+    change: str
+    need: Need | None
+    fits: bool
+    exact: bool
+
+
+def parse_memory(text: str) -> int:
+    """Bytes of `12GB`, `800 MB` or `12` (GB); a GB is 2^30 bytes.
+
+    Raises:
+        UserError: where it is no amount of memory.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?\s*", text, re.IGNORECASE)
+    if found is None or float(found[1]) == 0:
+        raise UserError(f"--memory {text}: must be an amount such as 12GB or 800MB")
+    unit = found[2].upper() if re.search(r"[KMGTB]", text, re.IGNORECASE) else "G"
+    return int(float(found[1]) * UNITS[unit])
+
+
+def available_memory() -> int:
+    """Bytes that a training could take here: of the first GPU, or of the machine, as far as we may use it."""
+    import psutil
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0])
+    free = int(psutil.virtual_memory().available)
+    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
+    try:  # what a container may take
+        allowed = limit.read_text().strip()
+        return free if allowed == "max" else min(free, max(0, int(allowed) - int(used.read_text())))
+    except (OSError, ValueError):
+        return free
+
+
+def dry_run(asked: Asked) -> Need | None:
+    """Measure a training at its size; None where there is too little memory.
+
+    Raises:
+        UserError: where it cannot be started.
+    """
+    question = {
+        "recipe": type(asked.recipe).__name__,
+        "values": asdict(asked.recipe),
+        "spec": asked.spec.to_json(),
+        "photographs": max(asked.photographs, asked.batch_size),
+        "batch_size": asked.batch_size,
+        "precision": asked.precision,
+        "from": None if asked.start_from is None else str(asked.start_from),
+    }
+    command, environment = [sys.executable, "-m", "photogram.commands.dryrun"], {**os.environ}
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):  # alone, whoever asks
+        environment.pop(name, None)
+    done = subprocess.run(command, input=json.dumps(question), capture_output=True, text=True, env=environment)
+    if done.returncode < 0:  # killed, as the kernel does where memory is at an end
+        return None
+    if done.returncode:
+        raise RuntimeError(f"the dry run failed:\n{done.stderr[-3000:]}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    if "mistake" in found:
+        raise UserError(found["mistake"])
+    if found["peak"] is None:
+        return None
+    return Need(asked.spec.size, int(found["device"] or found["peak"]), float(found["seconds"]), True)
+
+
+def smaller_sizes(size: Size, multiple: int) -> tuple[Size, Size] | None:
+    """Two sizes of about half and three quarters of each side; None where a size is too small to be made smaller."""
+    found: list[Size] = []
+    for share in (0.5, 0.75):
+        height, width = (max(1, round(n * share / multiple)) * multiple for n in size)
+        found.append((height, width))
+    first, second = found
+    if not first[0] * first[1] < second[0] * second[1] < size[0] * size[1]:
+        return None
+    return first, second
+
+
+def drawn(size: Size, first: Need, second: Need) -> Need:
+    """What a line through two needs says of a size."""
+    near, far, pixels = (s[0] * s[1] for s in (first.size, second.size, size))
+    share = (pixels - near) / (far - near)
+    peak = first.peak + share * (second.peak - first.peak)
+    return Need(size, round(peak), first.seconds + share * (second.seconds - first.seconds), False)
+
+
+def need(asked: Asked, room: int) -> Need | None:
+    """What a training needs: measured, where it fits into the memory that there is.
+
+    Args:
+        asked: the training.
+        room: bytes that there are here.
+
+    Returns:
+        None where even half its size does not fit.
+    """
+    size = asked.spec.size
+    smaller = smaller_sizes(size, asked.recipe.size_multiple())
+    if smaller is None:
+        return dry_run(asked)
+    first, second = dry_run(asked.at(smaller[0])), None
+    if first is None:
+        return None
+    most = first.peak * (size[0] * size[1]) / (smaller[0][0] * smaller[0][1])  # as if all grew with the pixels
+    if most < ROOM * room:
+        return dry_run(asked) or None
+    second = dry_run(asked.at(smaller[1]))
+    if second is None:
+        return None
+    guess = drawn(size, first, second)
+    return (dry_run(asked) or guess) if guess.peak < ROOM * room else guess
+
+
+def ways(asked: Asked) -> list[tuple[str, Asked, bool]]:
+    """What could be changed so that less memory is needed: flags, the training, and whether it learns the same."""
+    found: list[tuple[str, Asked, bool]] = []
+    recipe = asked.recipe
+    thrifty = replace(recipe, checkpointing=True) if getattr(recipe, "checkpointing", None) is False else None
+    if thrifty is not None:
+        found.append(("--checkpointing", replace(asked, recipe=thrifty), True))
+    batch = asked.batch_size // 2
+    while batch:
+        found.append((flag("batch_size", batch), replace(asked, batch_size=batch), False))
+        batch //= 2
+    if asked.precision == "fp32":
+        found.append(("--precision bf16", replace(asked, precision="bf16"), False))
+        if thrifty is not None:
+            both = replace(asked, recipe=thrifty, precision="bf16")
+            found.append(("--checkpointing --precision bf16", both, False))
+    if getattr(recipe, "train_last", None) == 0 and asked.start_from is not None:
+        last = replace(asked, recipe=replace(thrifty or recipe, train_last=2))
+        found.append(("--checkpointing --train-last 2" if thrifty else "--train-last 2", last, False))
+    return found
+
+
+def largest_size(asked: Asked, first: Need, second: Need, budget: int) -> Size | None:
+    """The largest size of the same aspect that fits, from two needs."""
+    multiple, (height, width) = asked.recipe.size_multiple(), asked.spec.size
+    for rows in range(height // multiple - 1, 0, -1):
+        columns = max(1, round(rows * multiple * width / height / multiple))
+        size = (rows * multiple, columns * multiple)
+        if drawn(size, first, second).peak <= budget:
+            return size
+    return None
+
+
+def plan(asked: Asked, budget: int, room: int) -> list[Way]:
+    """What a training needs, as asked for and, where that does not fit, in ways that need less.
+
+    Args:
+        asked: the training.
+        budget: bytes that it may take.
+        room: bytes that there are here.
+
+    Returns:
+        As asked for first; then, where it does not fit, other ways until the first that fits and learns the same, or
+        all of them.
+    """
+    first = need(asked, room)
+    found = [Way("", first, first is not None and first.peak <= budget, True)]
+    if found[0].fits:
+        return found
+    for change, other, exact in ways(asked):
+        its = need(other, room)
+        found.append(Way(change, its, its is not None and its.peak <= budget, exact))
+    size = _size_that_fits(asked, budget)
+    if size is not None:
+        found.append(Way(flag("size", size), need(asked.at(size), room), True, False))
+    return found
+
+
+def _size_that_fits(asked: Asked, budget: int) -> Size | None:
+    smaller = smaller_sizes(asked.spec.size, asked.recipe.size_multiple())
+    if smaller is None:
+        return None
+    first, second = (dry_run(asked.at(size)) for size in smaller)
+    return None if first is None or second is None else largest_size(asked, first, second, budget)
+
+
+def refuse_what_cannot_fit(asked: Asked) -> None:
+    """Stop a training at the door that this machine has no memory for; most are known to fit without a dry run.
+
+    Raises:
+        UserError: naming what it needs, what there is, and the flags that help.
+    """
+    room, (height, width) = available_memory(), asked.spec.size
+    if asked.batch_size * height * width * RISK + LEAST < room:
+        return
+    found = plan(asked, room, room)
+    if found[0].fits:
+        return
+    size, need_ = shape(asked.spec.size), found[0].need
+    takes = "more memory than there is here" if need_ is None else f"about {need_.peak / GB:.1f} GB"
+    helpful = [w.change for w in found if w.fits]
+    advice = f"what fits: {'; '.join(helpful)}" if helpful else "a smaller --size or narrower networks need less"
+    raise UserError(f"--size {size}: a step takes {takes}, and {room / GB:.1f} GB are free; {advice}")
+
+
+RISK = 64 << 10
+"""Bytes that a pixel of a photograph may take in a training at most, of all networks that are known."""
+LEAST = 4 << 30
+"""Bytes that their weights may take besides."""
+
+
+def lines(found: Sequence[Way], steps: int | None) -> list[tuple[str, ...]]:
+    """A table's rows: the change, the peak, a step, the whole training, whether it fits."""
+    rows = []
+    for way in found:
+        name = way.change or "as asked for"
+        if way.need is None:
+            rows.append((name, "more than there is here", "-", "-", "no"))
+            continue
+        about = "" if way.need.measured else "about "
+        whole = "-" if steps is None else duration(steps * way.need.seconds)
+        row = (f"{about}{way.need.peak / GB:.2f} GB", f"{about}{way.need.seconds:.2f} s", whole)
+        rows.append((name, *row, "yes" if way.fits else "no"))
+    return rows
+
+
+def duration(seconds: float) -> str:
+    """As a person says it."""
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

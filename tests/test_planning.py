@@ -1,0 +1,246 @@
+"""What a training needs, told before it begins: against what it takes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from small_training import ENVIRONMENT
+from test_recipes import small
+
+from photogram import planning
+from photogram.commands.dryrun import Imagined, peak
+from photogram.data.toy import write_toy
+from photogram.data.toy_layout import CLASSES
+from photogram.errors import UserError
+from photogram.planning import GB, Asked, Need, drawn, dry_run, duration, lines, parse_memory, plan, smaller_sizes
+from photogram.recipes import members, word
+from photogram.recipes.crn import CRN
+from photogram.scene import SceneSpec
+
+SPEC = SceneSpec(CLASSES, (96, 192))
+WIDE = CRN(widths=(8, 8, 8), perceptual="squeezenet")
+
+
+def asked(**changes: object) -> Asked:
+    return replace(Asked(WIDE, SPEC, 40, 4, "fp32"), **changes)
+
+
+# --- the arithmetic --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("12GB", 12 * GB), ("12", 12 * GB), ("1.5 gib", 3 * GB // 2), ("800MB", 800 * 2**20), ("64k", 2**16), ("7b", 7)],
+)
+def test_amounts_of_memory(text: str, expected: int):
+    assert parse_memory(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1GB", "0", "12 PB", "GB"])
+def test_what_is_no_amount_is_refused(text: str):
+    with pytest.raises(UserError, match=r"--memory .*: must be an amount such as 12GB"):
+        parse_memory(text)
+
+
+def test_a_line_through_two_needs_is_exact_where_all_grows_with_the_pixels():
+    def true(height: int, width: int) -> Need:
+        return Need((height, width), 500 + 3 * height * width, 0.25 + height * width / 1000, True)
+
+    found = drawn((100, 200), true(50, 100), true(75, 150))
+    assert (found.peak, found.measured) == (true(100, 200).peak, False)
+    assert found.seconds == pytest.approx(true(100, 200).seconds)
+
+
+@pytest.mark.parametrize(
+    ("size", "multiple", "expected"),
+    [
+        ((1024, 2048), 256, ((512, 1024), (768, 1536))),
+        ((192, 256), 64, ((128, 128), (128, 192))),
+        ((64, 64), 64, None),
+        ((128, 128), 64, None),
+        ((7, 9), 1, ((4, 4), (5, 7))),
+    ],
+)
+def test_smaller_sizes_are_possible_and_grow(size, multiple, expected):
+    assert smaller_sizes(size, multiple) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(3, "3 seconds"), (600, "10.0 minutes"), (8000, "2.2 hours"), (864000, "10.0 days")]
+)
+def test_times_as_a_person_says_them(seconds: float, said: str):
+    assert duration(seconds) == said
+
+
+# --- what is done where something does not fit -----------------------------------------------------------------------
+
+
+class Machine:
+    """Dry runs whose memory is known: bytes a pixel and photograph, and what checkpointing leaves of them."""
+
+    def __init__(self, room: int, checkpointed: float = 0.4):
+        self.room, self.checkpointed, self.runs = room, checkpointed, []
+
+    def __call__(self, one: Asked) -> Need | None:
+        height, width = one.spec.size
+        share = self.checkpointed if one.recipe.checkpointing else 1.0
+        share *= 0.6 if one.precision == "bf16" else 1.0
+        need = round(1000 + 10 * share * one.batch_size * height * width)
+        self.runs.append((one.spec.size, one.batch_size, one.recipe.checkpointing, one.precision))
+        return Need(one.spec.size, need, 1.0, True) if need <= self.room else None
+
+
+def found(machine: Machine, budget: int, monkeypatch, **changes: object) -> list[planning.Way]:
+    monkeypatch.setattr(planning, "dry_run", machine)
+    return plan(asked(**changes), budget, machine.room)
+
+
+FULL = 1000 + 10 * 4 * 96 * 192
+
+
+def test_what_fits_is_measured_and_needs_no_other_way(monkeypatch):
+    (only,) = found(Machine(10 * FULL), FULL, monkeypatch)
+    assert only == planning.Way("", Need((96, 192), FULL, 1.0, True), True, True)
+
+
+def test_what_does_not_fit_here_is_drawn_from_smaller_sizes(monkeypatch):
+    machine = Machine(FULL // 2 + 100_000)
+    first = found(machine, 10 * FULL, monkeypatch)[0]
+    assert first.need == Need((96, 192), FULL, 1.0, False) and first.fits
+    assert [run[0] for run in machine.runs] == [(48, 96), (72, 144)]
+
+
+def test_other_ways_are_named_with_what_they_need(monkeypatch):
+    ways = {w.change: w for w in found(Machine(10 * FULL), FULL // 2, monkeypatch)}
+    assert list(ways) == [
+        "",
+        "--checkpointing",
+        "--batch-size 2",
+        "--batch-size 1",
+        "--precision bf16",
+        "--checkpointing --precision bf16",
+        "--size 64 128",
+    ]
+    assert [w.fits for w in ways.values()] == [False, True, False, True, False, True, True]
+    assert ways["--checkpointing"].exact and not ways["--batch-size 1"].exact
+    size = ways["--size 64 128"].need
+    assert size is not None and size.size == (64, 128) and size.peak <= FULL // 2
+
+
+def test_the_last_modules_alone_are_a_way_where_there_is_a_network_to_start_from(monkeypatch):
+    ways = found(Machine(10 * FULL), FULL // 2, monkeypatch, start_from=Path("runs/256"))
+    assert "--checkpointing --train-last 2" in [w.change for w in ways]
+
+
+def test_where_not_even_half_a_size_fits_that_is_said(monkeypatch):
+    ways = found(Machine(1), FULL, monkeypatch)
+    assert all(w.need is None and not w.fits for w in ways)
+    assert lines(ways, 10)[0] == ("as asked for", "more than there is here", "-", "-", "no")
+
+
+def test_a_table_says_what_is_measured_and_how_long_it_takes(monkeypatch):
+    (only,) = found(Machine(10 * FULL), FULL, monkeypatch)
+    assert lines([only], 7200)[0] == ("as asked for", "0.00 GB", "1.00 s", "2.0 hours", "yes")
+    guess = replace(only, need=replace(only.need, measured=False))
+    assert lines([guess], None)[0] == ("as asked for", "about 0.00 GB", "about 1.00 s", "-", "yes")
+
+
+def test_train_refuses_what_cannot_fit_and_names_what_does(monkeypatch):
+    monkeypatch.setattr(planning, "dry_run", Machine(FULL // 2))
+    monkeypatch.setattr(planning, "available_memory", lambda: FULL // 2)
+    with pytest.raises(UserError, match=r"^--size 96 x 192: a step takes .*what fits: --checkpointing; --batch-size 1"):
+        planning.refuse_what_cannot_fit(asked())
+
+
+def test_train_asks_for_no_dry_run_where_there_is_room(monkeypatch):
+    machine = Machine(FULL)
+    monkeypatch.setattr(planning, "dry_run", machine)
+    monkeypatch.setattr(planning, "available_memory", lambda: 16 * GB)
+    planning.refuse_what_cannot_fit(asked())
+    assert machine.runs == []
+
+
+def test_memory_that_is_free_is_below_what_the_machine_has():
+    import psutil
+
+    assert 0 < planning.available_memory() <= psutil.virtual_memory().total
+
+
+# --- dry runs --------------------------------------------------------------------------------------------------------
+
+
+def test_imagined_scenes_are_those_of_the_specification():
+    scenes = Imagined(replace(SPEC, size=(12, 30)), 5)
+    scene = scenes[3, 0]
+    assert (
+        len(scenes) == 5 and scene.photo.shape == (1, 3, 12, 30) and scene.condition.layout.classes.shape == (1, 12, 30)
+    )
+    assert int(scene.condition.layout.classes.max()) < len(CLASSES)
+
+
+def test_a_mistake_in_a_dry_run_is_the_persons():
+    with pytest.raises(UserError, match="perceptual 'nonsense': is neither"):
+        dry_run(asked(recipe=replace(WIDE, perceptual="nonsense")))
+
+
+def test_the_peak_is_at_least_what_is_held():
+    import psutil
+
+    assert peak() >= 0.9 * psutil.Process().memory_info().rss
+
+
+TRUTH = """
+import sys
+from photogram.allocator import keep_memory
+keep_memory("train")
+from photogram.cli import main
+from photogram.commands.dryrun import peak
+assert main(sys.argv[1:]) == 0
+print(peak())
+"""
+
+
+def flags_of(recipe: object) -> list[str]:
+    """The words that give a recipe on the command line."""
+    words: list[str] = []
+    for name, value in vars(recipe).items():
+        plain = getattr(type(recipe)(), name)
+        if value == plain:
+            continue
+        words.append(f"--{name.replace('_', '-')}")
+        words += [] if value is True else [str(v) for v in (value if isinstance(value, tuple) else (value,))]
+    return words
+
+
+@pytest.mark.parametrize("kind", members(), ids=lambda kind: kind.__name__)
+def test_a_dry_run_takes_what_the_training_takes(kind, tmp_path: Path):
+    """Within a tenth, against the peak of the command itself on photographs."""
+    case = small(kind)
+    size = tuple(4 * n for n in case.size)
+    data = write_toy(tmp_path / "data", size=size, train=4, val=2, quiet=True)
+    where = ["--data", str(data), "--out", str(tmp_path / "run"), "--size", *map(str, size), "--workers", "0"]
+    more = [*where, "--steps", "3", "--batch-size", "2", "--precision", "fp32", *flags_of(case.recipe)]
+    command = [sys.executable, "-c", TRUTH, "train", word(kind), *more]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    need = dry_run(Asked(case.recipe, SceneSpec(CLASSES, size), 4, 2, "fp32"))
+    assert need is not None and need.peak == pytest.approx(int(done.stdout.splitlines()[-1]), rel=0.1)
+
+
+def test_the_command(tmp_path: Path, capsys):
+    from photogram.cli import main
+
+    data = write_toy(tmp_path / "data", size=(32, 64), train=3, val=1, quiet=True)
+    words = ["plan", "crn", "--data", str(data), "--widths", "8", "8", "--perceptual", "squeezenet", "--steps", "9"]
+    assert main([*words, "--memory", "64GB", "--json"]) == 0
+    (only,) = json.loads(capsys.readouterr().out)
+    assert only["fits"] and only["need"]["measured"] and only["need"]["size"] == [32, 64]
+    assert main([*words, "--memory", "1MB"]) == 1
+    said = capsys.readouterr().out
+    assert "--checkpointing" in said and "9 steps" in said and "no" in said
+    assert main([*words, "--memory", "much"]) == 1 and "must be an amount" in capsys.readouterr().err
