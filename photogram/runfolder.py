@@ -54,8 +54,15 @@ def write_found(out: Path, found: Mapping[str, str]) -> None:
         write_record(out / SETTINGS, {**record, FOUND: dict(found)})
 
 
-def agree(out: Path, settings: dict[str, object], main: bool) -> None:
-    """Refuse to go on with a run that was started otherwise, and to start one among other files."""
+def agree(out: Path, settings: dict[str, object], main: bool, defaults: Mapping[str, object]) -> None:
+    """Refuse to go on with a run that was started otherwise, and to start one among other files.
+
+    Args:
+        out: the run's folder.
+        settings: what is asked for now.
+        main: whether this process looks at the folder, for all of them.
+        defaults: what a setting is taken to have been where the run was started before there was such a one.
+    """
     started = read_settings(out)
     if started is None:
         ours = (LOCK, *(p.name for p in _half_written(out, f".{SETTINGS}.*")))
@@ -63,7 +70,7 @@ def agree(out: Path, settings: dict[str, object], main: bool) -> None:
         if others:
             raise UserError(f"{out}: is not empty ({others[0]} is there) and holds no run; give another --out")
         return
-    differs = difference(started, {**dict.fromkeys(started), **settings})
+    differs = difference({**defaults, **started}, {**dict.fromkeys(started), **settings})
     if differs is not None and not saved_steps(out / "state"):
         return  # nothing was learned yet: it begins anew
     if differs is not None:

@@ -18,7 +18,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +109,7 @@ def train(
     main = accelerator.is_main_process
     with only_one(out, main):
         settings = _settings(recipe, data, plan, accelerator)
-        agree(out, settings, main)
+        agree(out, settings, main, _defaults(recipe))
         torch.manual_seed(plan.seed)
         if accelerator.device.type == "cuda":
             torch.use_deterministic_algorithms(True, warn_only=True)
@@ -184,6 +184,12 @@ def _settings(recipe: Recipe, data: Scenes, plan: Plan, accelerator: Accelerator
         "processes": accelerator.num_processes,
     }
     return json.loads(json.dumps(settings))
+
+
+def _defaults(recipe: Recipe) -> dict[str, object]:
+    """The values of a recipe that is given none, as JSON."""
+    known = {f.name: f.default for f in fields(recipe) if f.default is not MISSING}  # pyright: ignore[reportArgumentType]
+    return json.loads(json.dumps(known))
 
 
 class _Loop:

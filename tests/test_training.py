@@ -161,6 +161,16 @@ def test_a_setting_that_a_later_version_adds_is_refused(out):
     refused("this run was started with new = 4, not null", out, 4)
 
 
+def test_a_run_from_before_there_was_a_setting_goes_on_where_it_has_its_default(out):
+    go(out, 2)
+    settings = json.loads((out / "run.json").read_text())
+    del settings["mode"]
+    (out / "run.json").write_text(json.dumps(settings))
+    refused('this run was started with mode = "plain", not "fancy"', out, 4, recipe=Colors(mode="fancy"))
+    go(out, 4)
+    assert json.loads((out / "run.json").read_text())["mode"] == "plain"
+
+
 @pytest.mark.parametrize("content", ("", "{", "[]", "7", "\udcff"))
 def test_damaged_settings_are_refused(out, content):
     go(out, 2)
