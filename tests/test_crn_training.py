@@ -26,10 +26,11 @@ from photogram.nn.perceptual import (
     LOSS_WEIGHTS_OF_MANY,
     Calibration,
     PerceptualLoss,
+    Remembered,
     calibrated,
     known_weights,
 )
-from photogram.nn.trunks import load_trunk
+from photogram.nn.trunks import Trunk, load_trunk
 from photogram.recipe import Run
 from photogram.recipes.crn import CRN, CascadedRefinementNetwork, RegressionTraining, hand_over
 from photogram.scene import Condition, Layout, Scene, SceneSpec
@@ -564,3 +565,42 @@ def test_the_calibrated_weights_are_kept_in_the_runs_configuration(tmp_path: Pat
         assert found in (tmp_path / "run" / "report.html").read_text()
         assert found in (tmp_path / "run" / "README.md").read_text()
         assert record["calibrate_epoch"] == 1
+
+
+# --- features that are remembered ------------------------------------------------------------------------------------
+
+
+class Counting(Trunk):
+    """One feature map, the photograph itself twice; counts its passes."""
+
+    def __init__(self):
+        super().__init__("counting", ("all",), ((0.5,) * 3, (0.5,) * 3))
+        self.passes = 0
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        self.passes += len(x)
+        return [2 * x]
+
+
+def test_photographs_seen_again_need_no_pass():
+    trunk, photos = Counting(), torch.rand(3, 3, 8, 6)
+    plain, loss = PerceptualLoss(trunk), PerceptualLoss(trunk, room=3 * 4 * 3 * 48)
+    paintings = torch.rand(3, 3, 8, 6, requires_grad=True)
+    expected = plain(paintings, photos)
+    trunk.passes = 0
+    for _ in range(2):
+        assert torch.equal(loss(paintings, photos), expected)
+    assert trunk.passes == 3 + 2 * 3  # each photograph once, paintings always
+    other = photos.clone()
+    other[1, 0, 0, 0] += 1
+    assert not torch.equal(loss(paintings, other), expected)  # by content, not by name
+
+
+def test_what_has_no_room_is_computed_again():
+    trunk, photos = Counting(), torch.rand(3, 3, 8, 6)
+    seen = Remembered(trunk, 2 * 4 * 3 * 48)  # of the first two
+    for _ in range(2):
+        assert torch.equal(seen(photos)[0], trunk(photos)[0])
+    assert len(seen.maps) == 2 and seen.room == 0 and trunk.passes == 2 * 3 + 3 + 1
+    turned = photos.transpose(2, 3).contiguous()
+    assert seen(turned)[0].shape == (3, 3, 6, 8)  # of the same bytes, it may be, but of another form

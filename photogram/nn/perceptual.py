@@ -6,6 +6,7 @@ of one layout, of which each class keeps the best).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import torch
@@ -124,6 +125,38 @@ def best_by_class(costs: Float[Tensor, "n k p"]) -> Float[Tensor, ""]:
     return ((1 - MEAN_SHARE) * least + MEAN_SHARE * mean).mean()
 
 
+class Remembered:
+    """Feature maps of photographs by their content, as many as there is room for; those that come first stay.
+
+    Not the latest, since photographs come round in another order: of the latest that fit, few would be met again.
+
+    Args:
+        trunk: the frozen feature network.
+        room: bytes.
+    """
+
+    def __init__(self, trunk: Trunk, room: int):
+        self.trunk, self.room = trunk, room
+        self.maps: dict[tuple[torch.Size, bytes], list[Tensor]] = {}
+
+    def __call__(self, photo: Float[Tensor, "n c h w"]) -> list[Tensor]:
+        """As of the trunk, of one photograph after the other, so that what is remembered makes no difference."""
+        found = [self._of(one[None]) for one in photo]
+        return [torch.cat(maps) if len(maps) > 1 else maps[0] for maps in zip(*found, strict=True)]
+
+    def _of(self, photo: Tensor) -> list[Tensor]:
+        content = photo.detach().cpu().contiguous()
+        key = content.shape, hashlib.blake2b(content.numpy(), digest_size=16).digest()
+        if key in self.maps:
+            return self.maps[key]
+        maps = list(self.trunk(photo))
+        needed = sum(one.numel() * one.element_size() for one in maps)
+        if needed <= self.room:
+            self.room -= needed
+            self.maps[key] = maps
+        return maps
+
+
 class PerceptualLoss(nn.Module):
     """The mean absolute difference of pixels and of feature maps (equation 1), each times its lambda.
 
@@ -131,11 +164,13 @@ class PerceptualLoss(nn.Module):
 
     Args:
         trunk: the frozen feature network; None compares pixels alone.
+        room: bytes for the feature maps of photographs, so that those seen again need no pass.
     """
 
-    def __init__(self, trunk: Trunk | None):
+    def __init__(self, trunk: Trunk | None, room: int = 0):
         super().__init__()
         self.trunk = trunk
+        self.look = trunk if trunk is None or not room else Remembered(trunk, room)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -170,10 +205,10 @@ class PerceptualLoss(nn.Module):
         return torch.stack(terms)
 
     def _features(self, photo: Tensor, painting: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        if self.trunk is None:
+        if self.trunk is None or self.look is None:
             return [], []
         with torch.no_grad():
-            photographed = list(self.trunk(photo))
+            photographed = list(self.look(photo))
         return photographed, list(self.trunk(painting))
 
 

@@ -259,6 +259,9 @@ class Regression:
     """Where no weights are known, so many first photographs calibrate them (running means); 0 leaves them at 1."""
     calibrate_epoch: int = 0
     """Rescale the weights by the means of this epoch (counted from 1), once; the paper rescaled after 100. 0: never."""
+    remember: float = 0.0
+    """Memory, in GB, for the feature maps of photographs, so that those seen again need no pass through the feature
+    network; it changes no result. Worth it where many of the photographs fit."""
     checkpointing: bool = False
     """Compute each module again for its gradients instead of keeping what is in it: less memory, more time."""
 
@@ -273,6 +276,8 @@ class Regression:
             raise unfit("learning_rate", rate, "must be above 0 and finite")
         if not all(0 <= weight < math.inf for weight in weights) or (weights and not any(weights)):
             raise unfit("loss_weights", weights, "must be finite and 0 or more, one of them above 0")
+        if not 0 <= self.remember < math.inf:
+            raise unfit("remember", self.remember, "must be 0 GB or more")
         for name in ("calibrate_first", "calibrate_epoch"):
             if getattr(self, name) < 0:
                 raise unfit(name, getattr(self, name), "must be 0 or more")
@@ -343,7 +348,7 @@ class RegressionTraining:
         # `prepare` replaces the forward of what it is given, by one with the training's precision. The generator keeps
         # its own, so that what is published paints as it does when it is loaded.
         self.generator, self.adam = run.accelerator.prepare(nn.Sequential(generator), adam)
-        self.perceptual = PerceptualLoss(trunk).to(run.accelerator.device)
+        self.perceptual = PerceptualLoss(trunk, round(recipe.remember * 2**30)).to(run.accelerator.device)
         self.calibration = Calibration(
             self.perceptual,
             weights=recipe.loss_weights or known_weights(trunk, generator.candidates),
