@@ -62,6 +62,26 @@ def test_values_and_gradients_are_those_of_planes(window: Window, factor: int, n
     torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("factor", "num_classes", "small"), [(1, 40, 0), (2, 40, 0), (1, 5, 1 << 40)])
+def test_it_can_be_added_to_what_there_is(factor: int, num_classes: int, small: int, monkeypatch):
+    """Which is overwritten; its own gradient passes through."""
+    monkeypatch.setattr(layout_conv, "WIDE", 500)
+    monkeypatch.setattr(layout_conv, "SMALL", small)
+    classes, window = layout(2, 24, 32, num_classes), Window(3, padding=1)
+    x = torch.randn(2, 4, 24 // factor, 32 // factor, requires_grad=True)
+    weight = torch.randn(5, num_classes, 3, 3, requires_grad=True)
+    mine = torch.randn(5, 4, 3, 3)
+    found = []
+    for run in (
+        lambda there: LayoutLevel(classes, num_classes, factor).conv(weight, window, there),
+        lambda there: there + twin(classes, num_classes, factor, weight, window),
+    ):
+        there = F.conv2d(x, mine, padding=1).contiguous(memory_format=torch.channels_last)
+        out = run(there)
+        found.append([out, *torch.autograd.grad(out.square().sum(), [x, weight])])
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
 def test_any_integer_will_do(dtype: torch.dtype):
     classes, window = layout(1, 16, 24, 7), Window(3, padding=1)

@@ -121,17 +121,30 @@ class LayoutLevel:
         enough = FEW_BF16 if weight.dtype == torch.bfloat16 else FEW
         return weight.device.type == "cpu" and products > enough and products * n * h * w * len(weight) > SMALL
 
-    def conv(self, weight: Float[Tensor, "o c k k"], window: Window) -> Float[Tensor, "n o h w"]:
-        """The convolution of the planes with a weight, in the precision of autocast; gradients go to the weight."""
+    def conv(
+        self, weight: Float[Tensor, "o c k k"], window: Window, onto: Float[Tensor, "n o h w"] | None = None
+    ) -> Float[Tensor, "n o h w"]:
+        """The convolution of the planes with a weight, in the precision of autocast; gradients go to the weight.
+
+        Args:
+            weight: for the classes as input channels.
+            window: of the convolution.
+            onto: what it is added to, which is overwritten; gradients go through it as they come.
+        """
         h, w = self.shape[2:]
         if window.reflect and window.padding >= min(h, w):
             raise ValueError(f"reflection by {window.padding} needs more than that many cells a side, not {h} x {w}")
         weight = as_computed(weight)
-        return self.sums(weight, window) if self.looked_up(weight) else self.conv_of_planes(weight, window)
+        if self.looked_up(weight) and (onto is None or onto.is_contiguous(memory_format=torch.channels_last)):
+            return self.sums(weight, window, onto)
+        made = self.conv_of_planes(weight, window)
+        return made if onto is None else onto.add_(made)
 
-    def sums(self, weight: Float[Tensor, "o c k k"], window: Window) -> Float[Tensor, "n o h w"]:
-        """The same by look-ups; channels last."""
-        return _LayoutConv.apply(weight, self, window)  # pyright: ignore[reportReturnType]
+    def sums(
+        self, weight: Float[Tensor, "o c k k"], window: Window, onto: Float[Tensor, "n o h w"] | None = None
+    ) -> Float[Tensor, "n o h w"]:
+        """The same by look-ups; channels last, as `onto` must be."""
+        return _LayoutConv.apply(weight, self, window, onto)  # pyright: ignore[reportReturnType]
 
     def conv_of_planes(self, weight: Float[Tensor, "o c k k"], window: Window) -> Float[Tensor, "n o h w"]:
         """The same by planes."""
@@ -191,12 +204,14 @@ def layer(
         window = Window(conv.kernel_size[0], conv.stride[0], int(conv.padding[0]), conv.dilation[0])
         window = window._replace(reflect=conv.padding_mode == "reflect")
         first, others = conv.weight.split([layout.num_classes, conv.in_channels - layout.num_classes], 1)
-        result = layout.conv(first, window)
         if beside is not None:
             if window.reflect:
                 beside = F.pad(beside, [window.padding] * 4, mode="reflect")
             padding = 0 if window.reflect else window.padding
-            return result + F.conv2d(beside, others, conv.bias, window.stride, padding, window.dilation)
+            return layout.conv(
+                first, window, F.conv2d(beside, others, conv.bias, window.stride, padding, window.dilation)
+            )
+        result = layout.conv(first, window)
         return result if conv.bias is None else result + conv.bias.to(result.dtype)[:, None, None]
     planes = layout.planes if isinstance(layout, LayoutLevel) else layout
     return conv(planes if beside is None else torch.cat([planes, beside], 1))
@@ -285,23 +300,32 @@ def _entries(words: Words, taken: Int[Tensor, "*m"]) -> tuple[Tensor, Tensor]:
 
 class _LayoutConv(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, weight: Tensor, level: LayoutLevel, window: Window) -> Tensor:
+    def forward(ctx: FunctionCtx, weight: Tensor, level: LayoutLevel, window: Window, onto: Tensor | None) -> Tensor:
         ctx.level, ctx.window, ctx.like = level, window, weight.detach()[:0]  # pyright: ignore
         found, words = level.found(window), level.words
         table = F.pad(weight.permute(2, 3, 1, 0), (0, 0, 0, 1)).flatten(0, 1)  # taps, classes + none, out
         wide = torch.promote_types(table.dtype, torch.float32)
-        out = torch.index_select(table.sum(0, dtype=wide).to(table.dtype), 0, found.alone)
+        one_class = table.sum(0, dtype=wide).to(table.dtype)
         classes, table = level.num_classes + 1, table.flatten(0, 1)
+        if onto is None:
+            out = torch.index_select(one_class, 0, found.alone)
+        else:
+            ctx.mark_dirty(onto)
+            out = onto.permute(0, 2, 3, 1).view(-1, len(weight))
+            step = max(1, WIDE // len(weight))
+            for rows, alone in zip(out.split(step), found.alone.split(step), strict=True):
+                rows.add_(torch.index_select(one_class, 0, alone))
         for begin in range(0, len(found.mixed), CHUNK):
             part = slice(begin, begin + CHUNK)
             rows = _rows(words, _taken(found, part), classes)
             shares = None if rows.shares is None else rows.shares.to(table.dtype)
             sums = F.embedding_bag(rows.rows, table, rows.begins, mode="sum", per_sample_weights=shares)
-            out.index_copy_(0, found.mixed[part], sums)
-        return out.view(level.shape[0], *found.size, -1).permute(0, 3, 1, 2)
+            place = found.mixed[part]
+            out.index_copy_(0, place, sums if onto is None else sums.add_(out.index_select(0, place)))
+        return out.view(level.shape[0], *found.size, -1).permute(0, 3, 1, 2) if onto is None else onto
 
     @staticmethod
-    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, None, None, Tensor | None]:
         level, window, like = ctx.level, ctx.window, ctx.like  # pyright: ignore[reportAttributeAccessIssue]
         found, words, channels = level.found(window), level.words, grads[0].shape[1]
         rows = grads[0].permute(0, 2, 3, 1).reshape(-1, channels)
@@ -315,7 +339,7 @@ class _LayoutConv(torch.autograd.Function):
             taken = _taken(found, part)
             _gather(table, _rows(words, taken, level.num_classes + 1), rows[found.mixed[part]].to(wide))
         weight = table.view(window.taps, window.taps, -1, channels)[:, :, :-1].permute(3, 2, 0, 1)
-        return weight.to(like.dtype), None, None
+        return weight.to(like.dtype), None, None, grads[0] if ctx.needs_input_grad[3] else None  # pyright: ignore
 
 
 class Rows(NamedTuple):

@@ -97,22 +97,24 @@ class RefinementModule(nn.Module):
         self, x: Float[Tensor, "n c_in h w"] | None, layout: LayoutLevel | Float[Tensor, "n c H W"]
     ) -> Float[Tensor, "n c_out H W"]:
         if x is None:  # the coarsest module has only the layout to go by
-            x = self._guide(layout, self.conv1.weight)
+            x = self._guide(layout, self.conv1.weight, None)
         else:
             x = upsampled(x, (layout.shape[-2], layout.shape[-1]))
             # conv1 of the concatenation, features first, layout last. In two parts it needs no buffer for that, and no
             # copy of a slice of the buffer's gradient.
             from_features, from_layout = self.conv1.weight.split([x.shape[1], layout.shape[1]], dim=1)
-            x = F.conv2d(x, from_features, None, 1, self.dilation, self.dilation) + self._guide(layout, from_layout)
+            x = F.conv2d(x, from_features, None, 1, self.dilation, self.dilation)
+            x = self._guide(layout, from_layout, x)
         # The norm takes its statistics in float32 whatever it is given; its output is fresh, so ReLU may overwrite it.
         x = F.leaky_relu(self.norm1(x), 0.2, inplace=True)
         return F.leaky_relu(self.norm2(self.conv2(x)), 0.2, inplace=True)
 
-    def _guide(self, layout: LayoutLevel | Tensor, weight: Tensor) -> Tensor:
-        """The layout's part of conv1."""
+    def _guide(self, layout: LayoutLevel | Tensor, weight: Tensor, onto: Tensor | None) -> Tensor:
+        """The layout's part of conv1, added to the features' part, where there is one."""
         if isinstance(layout, LayoutLevel):
-            return layout.conv(weight, Window(3, padding=self.dilation, dilation=self.dilation))
-        return F.conv2d(layout, weight, None, 1, self.dilation, self.dilation)
+            return layout.conv(weight, Window(3, padding=self.dilation, dilation=self.dilation), onto)
+        made = F.conv2d(layout, weight, None, 1, self.dilation, self.dilation)
+        return made if onto is None else onto.add_(made)
 
 
 @dataclass(frozen=True)
