@@ -61,7 +61,7 @@ def layouts(height: int, width: int, classes: int, count: int = 1):
     kinds = torch.randint(classes, (count, rows, columns), generator=draw)
     from photogram.scene import Layout
 
-    return Layout(kinds[:, row, column].to(torch.uint8))
+    return Layout(kinds[:, row, column].to(torch.uint8 if classes <= 256 else torch.int16))
 
 
 def spec(height: int, width: int, classes: int):
