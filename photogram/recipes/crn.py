@@ -40,6 +40,7 @@ from photogram.nn.perceptual import (
     known_weights,
     load_features,
 )
+from photogram.nn.strips import conv_of_upsampled, is_large
 from photogram.nn.trunks import weights_digest
 from photogram.recipe import Run, layouts_alone
 from photogram.scene import Condition, Layout, Scene, SceneSpec, Size, class_difference, one_hot
@@ -99,11 +100,14 @@ class RefinementModule(nn.Module):
         if x is None:  # the coarsest module has only the layout to go by
             x = self._guide(layout, self.conv1.weight, None)
         else:
-            x = upsampled(x, (layout.shape[-2], layout.shape[-1]))
+            size = (layout.shape[-2], layout.shape[-1])
             # conv1 of the concatenation, features first, layout last. In two parts it needs no buffer for that, and no
             # copy of a slice of the buffer's gradient.
             from_features, from_layout = self.conv1.weight.split([x.shape[1], layout.shape[1]], dim=1)
-            x = F.conv2d(x, from_features, None, 1, self.dilation, self.dilation)
+            if x.shape[-2:] != size and is_large(x, size):
+                x = conv_of_upsampled(x, from_features, size, self.dilation)
+            else:
+                x = F.conv2d(upsampled(x, size), from_features, None, 1, self.dilation, self.dilation)
             x = self._guide(layout, from_layout, x)
         # The norm takes its statistics in float32 whatever it is given; its output is fresh, so ReLU may overwrite it.
         x = F.leaky_relu(self.norm1(x), 0.2, inplace=True)
