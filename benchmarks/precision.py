@@ -1,7 +1,7 @@
 """Does bfloat16 harm? Paintings of the same weights, and trainings of the same budget, against float32.
 
     python benchmarks/precision.py paintings --data camvid runs/camvid runs/isola       # grey levels apart, per network
-    python benchmarks/precision.py training --data camvid --size 96 128 --steps 1500    # losses, beside two seeds' spread
+    python benchmarks/precision.py training --data camvid --size 96 128 --steps 1500    # and what two seeds differ by
     python benchmarks/precision.py training --toy --steps 600
 
 Paintings more than 2 of 255 grey levels apart on average are flagged. Of trainings, what is asked is whether bf16 and
