@@ -48,7 +48,7 @@ def test_the_readmes_commands_and_python_run_as_written(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     commands = [line.split("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
     ours = [shlex.split(line)[1:] for line in commands if line.startswith("photogram ")]
-    assert [words[0] for words in ours] == ["prepare", "check", "train", "train", "synthesize", "evaluate"]
+    assert [words[0] for words in ours] == ["prepare", "check", "plan", "train", "train", "synthesize", "evaluate"]
     for words in ours:
         if "--protocol" in words:  # the same protocol, of the few scenes that are here
             at = words.index("--protocol") + 1

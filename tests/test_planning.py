@@ -232,7 +232,7 @@ def test_a_dry_run_takes_what_the_training_takes(kind, tmp_path: Path):
     assert need is not None and need.peak == pytest.approx(int(done.stdout.splitlines()[-1]), rel=0.1)
 
 
-def test_the_command(tmp_path: Path, capsys):
+def test_the_command(tmp_path: Path, capsys, monkeypatch):
     from photogram.cli import main
 
     data = write_toy(tmp_path / "data", size=(32, 64), train=3, val=1, quiet=True)
@@ -240,6 +240,7 @@ def test_the_command(tmp_path: Path, capsys):
     assert main([*words, "--memory", "64GB", "--json"]) == 0
     (only,) = json.loads(capsys.readouterr().out)
     assert only["fits"] and only["need"]["measured"] and only["need"]["size"] == [32, 64]
+    monkeypatch.setattr(planning, "dry_run", lambda one: Need(one.spec.size, GB, 2.0, True))
     assert main([*words, "--memory", "1MB"]) == 1
     said = capsys.readouterr().out
     assert "--checkpointing" in said and "9 steps" in said and "no" in said
