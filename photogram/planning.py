@@ -2,7 +2,7 @@
 
 A dry run (`photogram.commands.dryrun`) trains two steps in a process of its own and is looked at. Where the size asked
 for does not fit here, or might not, two smaller sizes are measured, and the rest is a line through them: weights,
-gradients and the optimizer's state do not depend on the size, and everything else grows with the pixels.
+gradients and the optimizer's state do not depend on the size, and everything else grows with the pixels of a batch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from photogram.errors import UserError, flag
-from photogram.scene import SceneSpec, Size, shape
+from photogram.scene import SceneSpec, Size
 
 GB = 2**30
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -59,12 +59,19 @@ class Need:
         peak: bytes; of the GPU where there is one, else of the process.
         seconds: of a step.
         measured: at this size; else a line through two smaller ones.
+        batch_size: photographs a step.
     """
 
     size: Size
     peak: int
     seconds: float
     measured: bool
+    batch_size: int = 1
+
+    @property
+    def pixels(self) -> int:
+        """Of a batch."""
+        return self.batch_size * self.size[0] * self.size[1]
 
 
 @dataclass(frozen=True)
@@ -141,13 +148,14 @@ def dry_run(asked: Asked) -> Need | None:
         raise UserError(found["mistake"])
     if found["peak"] is None:
         return None
-    return Need(asked.spec.size, int(found["device"] or found["peak"]), float(found["seconds"]), True)
+    peak = int(found["device"] or found["peak"])
+    return Need(asked.spec.size, peak, float(found["seconds"]), True, asked.batch_size)
 
 
-def smaller_sizes(size: Size, multiple: int) -> tuple[Size, Size] | None:
-    """Two sizes of about half and three quarters of each side; None where a size is too small to be made smaller."""
+def smaller_sizes(size: Size, multiple: int, shares: tuple[float, float] = (0.5, 0.75)) -> tuple[Size, Size] | None:
+    """Two sizes of about these shares of each side; None where a size is too small to be made smaller."""
     found: list[Size] = []
-    for share in (0.5, 0.75):
+    for share in shares:
         height, width = (max(1, round(n * share / multiple)) * multiple for n in size)
         found.append((height, width))
     first, second = found
@@ -156,12 +164,13 @@ def smaller_sizes(size: Size, multiple: int) -> tuple[Size, Size] | None:
     return first, second
 
 
-def drawn(size: Size, first: Need, second: Need) -> Need:
-    """What a line through two needs says of a size."""
-    near, far, pixels = (s[0] * s[1] for s in (first.size, second.size, size))
-    share = (pixels - near) / (far - near)
-    peak = first.peak + share * (second.peak - first.peak)
-    return Need(size, round(peak), first.seconds + share * (second.seconds - first.seconds), False)
+def drawn(asked: Asked, first: Need, second: Need) -> Need:
+    """What a line through two needs says of a training."""
+    pixels = asked.batch_size * asked.spec.size[0] * asked.spec.size[1]
+    share = (pixels - first.pixels) / (second.pixels - first.pixels)
+    peak = round(first.peak + share * (second.peak - first.peak))
+    seconds = first.seconds + share * (second.seconds - first.seconds)
+    return Need(asked.spec.size, peak, seconds, False, asked.batch_size)
 
 
 def need(asked: Asked, room: int) -> Need | None:
@@ -187,7 +196,7 @@ def need(asked: Asked, room: int) -> Need | None:
     second = dry_run(asked.at(smaller[1]))
     if second is None:
         return None
-    guess = drawn(size, first, second)
+    guess = drawn(asked, first, second)
     return (dry_run(asked) or guess) if guess.peak < ROOM * room else guess
 
 
@@ -219,7 +228,7 @@ def largest_size(asked: Asked, first: Need, second: Need, budget: int) -> Size |
     for rows in range(height // multiple - 1, 0, -1):
         columns = max(1, round(rows * multiple * width / height / multiple))
         size = (rows * multiple, columns * multiple)
-        if drawn(size, first, second).peak <= budget:
+        if drawn(asked.at(size), first, second).peak <= budget:
             return size
     return None
 
@@ -255,31 +264,6 @@ def _size_that_fits(asked: Asked, budget: int) -> Size | None:
         return None
     first, second = (dry_run(asked.at(size)) for size in smaller)
     return None if first is None or second is None else largest_size(asked, first, second, budget)
-
-
-def refuse_what_cannot_fit(asked: Asked) -> None:
-    """Stop a training at the door that this machine has no memory for; most are known to fit without a dry run.
-
-    Raises:
-        UserError: naming what it needs, what there is, and the flags that help.
-    """
-    room, (height, width) = available_memory(), asked.spec.size
-    if asked.batch_size * height * width * RISK + LEAST < room:
-        return
-    found = plan(asked, room, room)
-    if found[0].fits:
-        return
-    size, need_ = shape(asked.spec.size), found[0].need
-    takes = "more memory than there is here" if need_ is None else f"about {need_.peak / GB:.1f} GB"
-    helpful = [w.change for w in found if w.fits]
-    advice = f"what fits: {'; '.join(helpful)}" if helpful else "a smaller --size or narrower networks need less"
-    raise UserError(f"--size {size}: a step takes {takes}, and {room / GB:.1f} GB are free; {advice}")
-
-
-RISK = 64 << 10
-"""Bytes that a pixel of a photograph may take in a training at most, of all networks that are known."""
-LEAST = 4 << 30
-"""Bytes that their weights may take besides."""
 
 
 def lines(found: Sequence[Way], steps: int | None) -> list[tuple[str, ...]]:

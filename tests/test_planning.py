@@ -51,9 +51,11 @@ def test_a_line_through_two_needs_is_exact_where_all_grows_with_the_pixels():
     def true(height: int, width: int) -> Need:
         return Need((height, width), 500 + 3 * height * width, 0.25 + height * width / 1000, True)
 
-    found = drawn((100, 200), true(50, 100), true(75, 150))
+    found = drawn(asked(batch_size=1).at((100, 200)), true(50, 100), true(75, 150))
     assert (found.peak, found.measured) == (true(100, 200).peak, False)
     assert found.seconds == pytest.approx(true(100, 200).seconds)
+    twice = drawn(asked(batch_size=2).at((100, 200)), true(50, 100), true(75, 150))
+    assert twice.peak == true(200, 200).peak and twice.batch_size == 2
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,7 @@ class Machine:
         share *= 0.6 if one.precision == "bf16" else 1.0
         need = round(1000 + 10 * share * one.batch_size * height * width)
         self.runs.append((one.spec.size, one.batch_size, one.recipe.checkpointing, one.precision))
-        return Need(one.spec.size, need, 1.0, True) if need <= self.room else None
+        return Need(one.spec.size, need, 1.0, True, one.batch_size) if need <= self.room else None
 
 
 def found(machine: Machine, budget: int, monkeypatch, **changes: object) -> list[planning.Way]:
@@ -105,13 +107,13 @@ FULL = 1000 + 10 * 4 * 96 * 192
 
 def test_what_fits_is_measured_and_needs_no_other_way(monkeypatch):
     (only,) = found(Machine(10 * FULL), FULL, monkeypatch)
-    assert only == planning.Way("", Need((96, 192), FULL, 1.0, True), True, True)
+    assert only == planning.Way("", Need((96, 192), FULL, 1.0, True, 4), True, True)
 
 
 def test_what_does_not_fit_here_is_drawn_from_smaller_sizes(monkeypatch):
     machine = Machine(FULL // 2 + 100_000)
     first = found(machine, 10 * FULL, monkeypatch)[0]
-    assert first.need == Need((96, 192), FULL, 1.0, False) and first.fits
+    assert first.need == Need((96, 192), FULL, 1.0, False, 4) and first.fits
     assert [run[0] for run in machine.runs] == [(48, 96), (72, 144)]
 
 
@@ -148,21 +150,6 @@ def test_a_table_says_what_is_measured_and_how_long_it_takes(monkeypatch):
     assert lines([only], 7200)[0] == ("as asked for", "0.00 GB", "1.00 s", "2.0 hours", "yes")
     guess = replace(only, need=replace(only.need, measured=False))
     assert lines([guess], None)[0] == ("as asked for", "about 0.00 GB", "about 1.00 s", "-", "yes")
-
-
-def test_train_refuses_what_cannot_fit_and_names_what_does(monkeypatch):
-    monkeypatch.setattr(planning, "dry_run", Machine(FULL // 2))
-    monkeypatch.setattr(planning, "available_memory", lambda: FULL // 2)
-    with pytest.raises(UserError, match=r"^--size 96 x 192: a step takes .*what fits: --checkpointing; --batch-size 1"):
-        planning.refuse_what_cannot_fit(asked())
-
-
-def test_train_asks_for_no_dry_run_where_there_is_room(monkeypatch):
-    machine = Machine(FULL)
-    monkeypatch.setattr(planning, "dry_run", machine)
-    monkeypatch.setattr(planning, "available_memory", lambda: 16 * GB)
-    planning.refuse_what_cannot_fit(asked())
-    assert machine.runs == []
 
 
 def test_memory_that_is_free_is_below_what_the_machine_has():

@@ -73,7 +73,6 @@ def _run_training(asked: TrainFlags, recipe: Any) -> int:
 
     from photogram.data.folder import Folder
     from photogram.images import image_size
-    from photogram.planning import Asked, refuse_what_cannot_fit
     from photogram.training import Plan, check_plan, train
 
     main = int(os.environ.get("RANK", "0")) == 0  # torchrun starts many; one of them speaks
@@ -95,8 +94,6 @@ def _run_training(asked: TrainFlags, recipe: Any) -> int:
     )
     data = Folder(asked.data, "train", size=size, fit=asked.fit, flip=asked.flip)
     check_plan(recipe, data, plan)  # before the doctor, who takes longer
-    if main and not (asked.out / "state").exists():
-        refuse_what_cannot_fit(Asked(recipe, data.spec, len(data), asked.batch_size, asked.precision, asked.start_from))
     has_val = _quick_check(asked.data, size, console)
     val = Folder(asked.data, "val", size=size, fit=asked.fit, photos=False) if has_val else None
     train(recipe, data, asked.out, plan, val, _judge(asked, size, has_val))

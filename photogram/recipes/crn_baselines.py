@@ -66,7 +66,9 @@ class FullResolutionNetwork(Generator):
         ):
 
             def refined(x: Tensor | None, stage: nn.Module = stage, level: LayoutLevel = level) -> Tensor:
-                return stage(x, level if level.factor == 1 else upsampled(level.planes, size))
+                return stage(
+                    x, level if level.factor == 1 else upsampled(level.planes.to(self.to_rgb.weight.dtype), size)
+                )
 
             x = kept_or_computed_again(refined, self.checkpointing, x)
         return self.to_rgb(x)[:, None]
