@@ -33,6 +33,8 @@ types: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(RUN) benchmarks/loading.py
 	$(RUN) benchmarks/evaluation.py
+	$(RUN) benchmarks/layout_conv.py
+	$(RUN) benchmarks/speed.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
