@@ -225,6 +225,8 @@ class Generator(Network, abc.ABC):
     candidates: int = 1
     """How many paintings of one condition a pass makes; where there are several, `Options` has `candidates`,
     the number of one, or all."""
+    checkpointing: bool = False
+    """Of training: compute parts of the network again for their gradients instead of keeping what is in them."""
 
     @property
     @abc.abstractmethod

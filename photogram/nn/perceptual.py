@@ -137,16 +137,16 @@ class Remembered:
 
     def __init__(self, trunk: Trunk, room: int):
         self.trunk, self.room = trunk, room
-        self.maps: dict[tuple[torch.Size, bytes], list[Tensor]] = {}
+        self.maps: dict[tuple[tuple[int, ...], bytes], list[Tensor]] = {}
 
     def __call__(self, photo: Float[Tensor, "n c h w"]) -> list[Tensor]:
         """As of the trunk, of one photograph after the other, so that what is remembered makes no difference."""
         found = [self._of(one[None]) for one in photo]
-        return [torch.cat(maps) if len(maps) > 1 else maps[0] for maps in zip(*found, strict=True)]
+        return found[0] if len(found) == 1 else [torch.cat(maps) for maps in zip(*found, strict=True)]
 
     def _of(self, photo: Tensor) -> list[Tensor]:
         content = photo.detach().cpu().contiguous()
-        key = content.shape, hashlib.blake2b(content.numpy(), digest_size=16).digest()
+        key = tuple(content.shape), hashlib.blake2b(content.numpy().data, digest_size=16).digest()
         if key in self.maps:
             return self.maps[key]
         maps = list(self.trunk(photo))

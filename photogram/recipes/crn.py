@@ -220,7 +220,6 @@ class CascadedRefinementNetwork(Generator):
         if type(candidates) is not int or candidates < 1:
             raise UserError(f"candidates {candidates}: must be 1 or more")
         self.spec, self.widths, self.candidates = spec, widths, candidates
-        self.checkpointing = False  # of training: modules are computed again for their gradients, which saves memory
         channels = zip((0, *widths), widths, strict=False)
         self.cascade = nn.ModuleList(RefinementModule(c_in, spec.num_classes, c_out) for c_in, c_out in channels)
         self.to_rgb = nn.Conv2d(widths[-1], spec.photo_channels * candidates, 1)

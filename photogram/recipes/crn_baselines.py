@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ from photogram.recipes.crn import (
     kept_or_computed_again,
     upsampled,
 )
-from photogram.scene import Condition, Layout, SceneSpec
+from photogram.scene import Condition, Layout, SceneSpec, Size
 
 
 class FullResolutionNetwork(Generator):
@@ -48,7 +49,6 @@ class FullResolutionNetwork(Generator):
         if type(width) is not int or width < 1 or not are_widths(dilations):
             raise UserError(f"width {width}, dilations {dilations}: must be positive integers, one dilation or more")
         self.spec, self.width, self.dilations = spec, width, dilations
-        self.checkpointing = False  # of training: stages are computed again for their gradients
         inputs = (0, *(width,) * (len(dilations) - 1))
         stages = zip(inputs, dilations, strict=True)
         self.stages = nn.ModuleList(RefinementModule(c_in, spec.num_classes, width, d) for c_in, d in stages)
@@ -61,17 +61,16 @@ class FullResolutionNetwork(Generator):
 
     def forward(self, layout: Layout) -> Float[Tensor, "n 1 c h w"]:
         size, x = (layout.classes.shape[1], layout.classes.shape[2]), None
-        for stage, level in zip(
-            self.stages, pyramid(layout.classes, self.spec.num_classes, len(self.stages)), strict=True
-        ):
-
-            def refined(x: Tensor | None, stage: nn.Module = stage, level: LayoutLevel = level) -> Tensor:
-                return stage(
-                    x, level if level.factor == 1 else upsampled(level.planes.to(self.to_rgb.weight.dtype), size)
-                )
-
-            x = kept_or_computed_again(refined, self.checkpointing, x)
+        levels = pyramid(layout.classes, self.spec.num_classes, len(self.stages))
+        for stage, level in zip(self.stages, levels, strict=True):
+            x = kept_or_computed_again(self._refined, self.checkpointing, stage, x, level, size)
         return self.to_rgb(x)[:, None]
+
+    def _refined(self, stage: nn.Module, x: Tensor | None, level: LayoutLevel, size: Size) -> Tensor:
+        """A stage, shown its layout at full size: as integers, or coarse planes that are enlarged."""
+        if level.factor == 1:
+            return stage(x, level)
+        return stage(x, upsampled(level.planes.to(self.to_rgb.weight.dtype), size))
 
     def paint(self, condition: Condition, noise: torch.Generator, options: object) -> Float[Tensor, "n c h w"]:
         assert condition.layout is not None  # `sample` has checked it
@@ -95,7 +94,6 @@ class EncoderDecoderNetwork(Generator):
         if not are_widths(down) or not are_widths(up) or len(down) != len(up) + 1:
             raise UserError(f"down {down}, up {up}: must be positive integers, one more down than up")
         self.spec, self.down, self.up, self.no_skips = spec, down, up, no_skips
-        self.checkpointing = False  # of training: levels are computed again for their gradients
         levels = zip((spec.num_classes, *down), down, strict=False)
         self.encoder = nn.ModuleList(RefinementModule(0, c_in, c_out) for c_in, c_out in levels)
         beside = (0,) * len(up) if no_skips else down[-2::-1]
