@@ -301,10 +301,9 @@ def class_difference(network: SceneSpec, data: SceneSpec) -> str | None:
 def one_hot(
     classes: Int[Tensor, "n h w"] | UInt8[Tensor, "n h w"], num_classes: int
 ) -> Float[Tensor, "n {num_classes} h w"]:
-    """One float plane per class; for the few places where a paper needs planes (see the architecture on integers)."""
-    n, h, w = classes.shape
-    planes = torch.zeros(n, num_classes, h, w, device=classes.device)
-    return planes.scatter_(1, classes.long()[:, None], 1.0)
+    """One float plane per class, channels last; for the few places that need planes (architecture, on integers)."""
+    planes = torch.zeros(*classes.shape, num_classes, device=classes.device)
+    return planes.scatter_(3, classes.long()[..., None], 1.0).permute(0, 3, 1, 2)
 
 
 def check_layout(layout: Layout, spec: SceneSpec, source: str = "layout") -> None:

@@ -22,12 +22,12 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from photogram.scene import one_hot
+
 CHUNK = 1 << 16
 """Windows that are looked up at once, so that lists of rows stay small."""
 WIDE = 1 << 21
 """Numbers of a gradient that are widened to float32 and sorted at once: what a cache holds."""
-
-
 FEW, FEW_BF16 = 60, 180
 """Products a convolution of planes takes for an output, up to which it is faster than look-ups."""
 SMALL = 1 << 31
@@ -103,11 +103,10 @@ class LayoutLevel:
         """The share of each class in each cell: the slow, obvious form, in float32, channels last."""
         if self.finer is not None:
             return F.avg_pool2d(self.finer.planes, 2)
+        if self.factor == 1:
+            return one_hot(self.classes, self.num_classes)
         n, c, h, w = self.shape
         pixels = self.classes.to(torch.int64)
-        if self.factor == 1:
-            planes = torch.zeros(n, h, w, c, device=pixels.device)
-            return planes.scatter_(3, pixels[..., None], 1).permute(0, 3, 1, 2)
         cell = torch.arange(n * h * w, device=pixels.device).view(n, h, 1, w, 1) * c
         index = (cell + pixels.view(n, h, self.factor, w, self.factor)).flatten()
         counts = torch.zeros(n * h * w * c, device=pixels.device)
@@ -115,7 +114,7 @@ class LayoutLevel:
         return (counts / self.factor**2).view(n, h, w, c).permute(0, 3, 1, 2)
 
     def looked_up(self, weight: Float[Tensor, "o c k k"]) -> bool:
-        """Whether look-ups are faster than planes for this weight (benchmarks/layout_conv.md)."""
+        """Whether look-ups are faster than planes for this weight (benchmarks/layout_conv.py)."""
         n, c, h, w = self.shape
         products = c * weight.shape[2] * weight.shape[3]  # for each output of a convolution of planes
         enough = FEW_BF16 if weight.dtype == torch.bfloat16 else FEW
@@ -221,7 +220,9 @@ def pyramid(classes: Integer[Tensor, "n h w"], num_classes: int, depth: int) -> 
     """A layout at several resolutions, each twice the last, from the coarsest to its own."""
     levels: list[LayoutLevel] = []
     for power in range(depth):
-        finer = levels[-1] if levels and levels[-1].shape[2] * levels[-1].shape[3] <= POOLED else None
+        # On a GPU all levels are planes, those of full size too, so that the others are averages of these.
+        chained = levels and (classes.device.type != "cpu" or levels[-1].shape[2] * levels[-1].shape[3] <= POOLED)
+        finer = levels[-1] if chained else None
         levels.append(LayoutLevel(classes, num_classes, 2**power, finer))
     return levels[::-1]
 
