@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -252,6 +253,12 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         beside.unlink(missing_ok=True)
         raise
     names_to_disk(path.parent)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy, beside its place and then renamed; no link, which would let a change to one reach the other."""
+    with source.open("rb") as read, replacing(target) as written:
+        shutil.copyfileobj(read, written, 1 << 20)
 
 
 def names_to_disk(folder: Path) -> None:

@@ -12,8 +12,9 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -152,10 +153,10 @@ def dry_run(asked: Asked) -> Need | None:
     return Need(asked.spec.size, peak, float(found["seconds"]), True, asked.batch_size)
 
 
-def smaller_sizes(size: Size, multiple: int, shares: tuple[float, float] = (0.5, 0.75)) -> tuple[Size, Size] | None:
-    """Two sizes of about these shares of each side; None where a size is too small to be made smaller."""
+def smaller_sizes(size: Size, multiple: int) -> tuple[Size, Size] | None:
+    """Two sizes of about half and three quarters of each side; None where a size is too small to be made smaller."""
     found: list[Size] = []
-    for share in shares:
+    for share in (0.5, 0.75):
         height, width = (max(1, round(n * share / multiple)) * multiple for n in size)
         found.append((height, width))
     first, second = found
@@ -173,12 +174,17 @@ def drawn(asked: Asked, first: Need, second: Need) -> Need:
     return Need(asked.spec.size, peak, seconds, False, asked.batch_size)
 
 
-def need(asked: Asked, room: int) -> Need | None:
+Measure = Callable[[Asked], Need | None]
+"""`dry_run`, which remembers what it has measured."""
+
+
+def need(asked: Asked, room: int, measure: Measure) -> Need | None:
     """What a training needs: measured, where it fits into the memory that there is.
 
     Args:
         asked: the training.
         room: bytes that there are here.
+        measure: at the size of what it is given.
 
     Returns:
         None where even half its size does not fit.
@@ -186,18 +192,18 @@ def need(asked: Asked, room: int) -> Need | None:
     size = asked.spec.size
     smaller = smaller_sizes(size, asked.recipe.size_multiple())
     if smaller is None:
-        return dry_run(asked)
-    first, second = dry_run(asked.at(smaller[0])), None
+        return measure(asked)
+    first = measure(asked.at(smaller[0]))
     if first is None:
         return None
     most = first.peak * (size[0] * size[1]) / (smaller[0][0] * smaller[0][1])  # as if all grew with the pixels
     if most < ROOM * room:
-        return dry_run(asked) or None
-    second = dry_run(asked.at(smaller[1]))
+        return measure(asked)
+    second = measure(asked.at(smaller[1]))
     if second is None:
         return None
     guess = drawn(asked, first, second)
-    return (dry_run(asked) or guess) if guess.peak < ROOM * room else guess
+    return (measure(asked) or guess) if guess.peak < ROOM * room else guess
 
 
 def ways(asked: Asked) -> list[tuple[str, Asked, bool]]:
@@ -242,27 +248,28 @@ def plan(asked: Asked, budget: int, room: int) -> list[Way]:
         room: bytes that there are here.
 
     Returns:
-        As asked for first; then, where it does not fit, other ways until the first that fits and learns the same, or
-        all of them.
+        As asked for first; where that does not fit, then every other way that is known and the largest size that fits.
     """
-    first = need(asked, room)
+    measure = cache(lambda one: dry_run(one))
+    first = need(asked, room, measure)
     found = [Way("", first, first is not None and first.peak <= budget, True)]
     if found[0].fits:
         return found
     for change, other, exact in ways(asked):
-        its = need(other, room)
+        its = need(other, room, measure)
         found.append(Way(change, its, its is not None and its.peak <= budget, exact))
-    size = _size_that_fits(asked, budget)
+    size = _size_that_fits(asked, budget, measure)
     if size is not None:
-        found.append(Way(flag("size", size), need(asked.at(size), room), True, False))
+        its = need(asked.at(size), room, measure)
+        found.append(Way(flag("size", size), its, its is not None and its.peak <= budget, False))
     return found
 
 
-def _size_that_fits(asked: Asked, budget: int) -> Size | None:
+def _size_that_fits(asked: Asked, budget: int, measure: Measure) -> Size | None:
     smaller = smaller_sizes(asked.spec.size, asked.recipe.size_multiple())
     if smaller is None:
         return None
-    first, second = (dry_run(asked.at(size)) for size in smaller)
+    first, second = (measure(asked.at(size)) for size in smaller)
     return None if first is None or second is None else largest_size(asked, first, second, budget)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,9 +98,11 @@ class Machine:
         return Need(one.spec.size, need, 1.0, True, one.batch_size) if need <= self.room else None
 
 
-def found(machine: Machine, budget: int, monkeypatch, **changes: object) -> list[planning.Way]:
+def found(
+    machine: Callable[[Asked], Need | None], budget: int, monkeypatch, room: int = 0, **changes: object
+) -> list[planning.Way]:
     monkeypatch.setattr(planning, "dry_run", machine)
-    return plan(asked(**changes), budget, machine.room)
+    return plan(asked(**changes), budget, machine.room if isinstance(machine, Machine) else room)
 
 
 FULL = 1000 + 10 * 4 * 96 * 192
@@ -132,6 +135,24 @@ def test_other_ways_are_named_with_what_they_need(monkeypatch):
     assert ways["--checkpointing"].exact and not ways["--batch-size 1"].exact
     size = ways["--size 64 128"].need
     assert size is not None and size.size == (64, 128) and size.peak <= FULL // 2
+
+
+def test_nothing_is_measured_twice(monkeypatch):
+    machine = Machine(10 * FULL)
+    found(machine, FULL // 2, monkeypatch)
+    assert len(machine.runs) == len(set(machine.runs))
+
+
+def test_a_size_fits_only_where_its_own_measure_says_so(monkeypatch):
+    """Not where the line through smaller ones does: here, what is not a small size takes twice as much."""
+    machine = Machine(100 * FULL)
+
+    def bent(one: Asked) -> Need | None:
+        its = machine(one)
+        return replace(its, peak=2 * its.peak) if one.spec.size == (64, 128) else its
+
+    ways = {w.change: w for w in found(bent, FULL // 2, monkeypatch, room=100 * FULL)}
+    assert not ways["--size 64 128"].fits
 
 
 def test_the_last_modules_alone_are_a_way_where_there_is_a_network_to_start_from(monkeypatch):

@@ -116,6 +116,7 @@ class Imagined:
 
 
 def main() -> None:
+    """Answer one question; a mistake of the person's, and too little memory, are answers too."""
     keep_memory("train")
     from photogram.errors import UserError, is_out_of_memory
 

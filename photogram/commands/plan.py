@@ -11,10 +11,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from photogram import flags
+from photogram.commands.train import FROM, SIZE, size_of_first
 from photogram.errors import unfit
-
-_SIZE = tyro.conf.arg(metavar="HEIGHT WIDTH")
-_FROM = tyro.conf.arg(name="from", metavar="FOLDER")
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class PlanFlags:
 
     data: Path
     """The data folder; only its classes, its number of photographs and the size of the first are looked at."""
-    size: Annotated[tuple[int, int] | None, _SIZE] = None
+    size: Annotated[tuple[int, int] | None, SIZE] = None
     """Height and width to train at; without it, the size of the first photograph."""
     batch_size: int = 1
     """Photographs a step and process."""
@@ -33,7 +31,7 @@ class PlanFlags:
     """What it may take, as in 12GB; without it, what is free here."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16: convolutions in bfloat16, the rest in float32; auto: where the device has it."""
-    start_from: Annotated[Path | None, _FROM] = None
+    start_from: Annotated[Path | None, FROM] = None
     """A run or published network to start from."""
     json_: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print what was found as JSON, for programs."""
@@ -55,16 +53,13 @@ def run(arguments: Sequence[str]) -> int:
 def _plan(asked: PlanFlags, recipe: Any) -> int:
     from photogram import planning
     from photogram.data.folder import Folder
-    from photogram.images import image_size
     from photogram.training import Plan, check_plan
 
     if asked.steps is not None and asked.steps < 1:
         raise unfit("steps", asked.steps, "must be at least 1")
     room = planning.available_memory()
     budget = room if asked.memory is None else planning.parse_memory(asked.memory)
-    first = Folder(asked.data, "train").pairs[0].photo
-    assert first is not None  # Folder leaves out what has no photograph
-    data = Folder(asked.data, "train", size=asked.size or image_size(first))
+    data = Folder(asked.data, "train", size=asked.size or size_of_first(asked.data)[0])
     check_plan(recipe, data, Plan(steps=1, batch_size=asked.batch_size, precision=asked.precision))
     training = planning.Asked(recipe, data.spec, len(data), asked.batch_size, asked.precision, asked.start_from)
     found = planning.plan(training, budget, room)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from photogram.training import Judge
 
 
-_SIZE = tyro.conf.arg(metavar="HEIGHT WIDTH")
-_FROM = tyro.conf.arg(name="from", metavar="FOLDER")
+SIZE = tyro.conf.arg(metavar="HEIGHT WIDTH")
+FROM = tyro.conf.arg(name="from", metavar="FOLDER")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class TrainFlags:
     """The run's folder; the same command again goes on there."""
     steps: int
     """Train until so many steps are taken; a later command may ask for more."""
-    size: Annotated[tuple[int, int] | None, _SIZE] = None
+    size: Annotated[tuple[int, int] | None, SIZE] = None
     """Height and width to train at; without it, the size of the first photograph."""
     batch_size: int = 1
     """Photographs a step and process."""
@@ -51,7 +51,7 @@ class TrainFlags:
     """Photographs of another aspect: stretch them, or cover the size and crop a window."""
     flip: bool = False
     """Mirror every second scene."""
-    start_from: Annotated[Path | None, _FROM] = None
+    start_from: Annotated[Path | None, FROM] = None
     """A run or published network to start from."""
 
 
@@ -72,16 +72,14 @@ def _run_training(asked: TrainFlags, recipe: Any) -> int:
     from rich.console import Console
 
     from photogram.data.folder import Folder
-    from photogram.images import image_size
     from photogram.training import Plan, check_plan, train
 
     main = int(os.environ.get("RANK", "0")) == 0  # torchrun starts many; one of them speaks
     console = Console(stderr=True, quiet=not main)
-    first = Folder(asked.data, "train").pairs[0].photo
-    assert first is not None  # Folder leaves out what has no photograph
-    size = asked.size or image_size(first)
-    if asked.size is None:
-        console.print(f"training at {size[0]} x {size[1]}, the size of {first.name}; --size takes another")
+    size = asked.size
+    if size is None:
+        size, name = size_of_first(asked.data)
+        console.print(f"training at {size[0]} x {size[1]}, the size of {name}; --size takes another")
     plan = Plan(
         steps=asked.steps,
         batch_size=asked.batch_size,
@@ -99,6 +97,16 @@ def _run_training(asked: TrainFlags, recipe: Any) -> int:
     train(recipe, data, asked.out, plan, val, _judge(asked, size, has_val))
     console.print(f"trained; open {asked.out / 'report.html'}", highlight=False, soft_wrap=True)
     return 0
+
+
+def size_of_first(data: Path) -> tuple[tuple[int, int], str]:
+    """Height and width of a data folder's first photograph for training, and its name."""
+    from photogram.data.folder import Folder
+    from photogram.images import image_size
+
+    first = Folder(data, "train").pairs[0].photo
+    assert first is not None  # Folder leaves out what has no photograph
+    return image_size(first), first.name
 
 
 def _judge(asked: TrainFlags, size: tuple[int, int], has_val: bool) -> Judge | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from photogram.errors import UserError
-from photogram.images import image_size, read_labels, replacing, write_image
+from photogram.images import copy_file, image_size, read_labels, replacing, write_image
 from photogram.progress import progress
 from photogram.scene import SceneClass, read_classes, shape, write_classes
 
@@ -360,7 +359,7 @@ def _write(read: Read, item: SourceScene, out: Path) -> list[str]:
     targets = dict(_files(item, out))
     check_fit(item, layout, instances)
     if item.photo and not is_done(item.photo, targets[item.photo]):
-        copy_photo(item.photo, targets[item.photo])
+        copy_file(item.photo, targets[item.photo])
     if item.instances and instances is not None:
         write_image(instances.astype(np.uint16), targets[item.instances])
     write_image(layout, targets[item.layout])
@@ -379,12 +378,6 @@ def check_fit(item: SourceScene, layout: np.ndarray, instances: np.ndarray | Non
     for path, size in sizes.items():
         if size != layout.shape:
             raise UserError(f"{path}: is {shape(size)}, but its layout {item.layout} is {shape(layout)}")
-
-
-def copy_photo(photo: Path, target: Path) -> None:
-    """Byte by byte, beside its place and then renamed; no link, which would let a change to one reach the other."""
-    with photo.open("rb") as source, replacing(target) as file:
-        shutil.copyfileobj(source, file, 1 << 20)
 
 
 def read_objects(item: SourceScene) -> np.ndarray | None:

@@ -29,14 +29,13 @@ from photogram.data.preparing import (
     carry_out_with,
     check_apart,
     check_fit,
-    copy_photo,
     is_done,
     read_objects,
     targets,
 )
 from photogram.data.rewriting import folder_scenes, read_layout
 from photogram.errors import UserError
-from photogram.images import read_photo, resize_labels, resize_photo, write_image
+from photogram.images import copy_file, read_photo, resize_labels, resize_photo, write_image
 from photogram.scene import Size
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -289,7 +288,7 @@ def _write(
         elif size is not None:
             write_image(_resized(read_photo(item.photo), size), paths["photos"])
         else:
-            copy_photo(item.photo, paths["photos"])
+            copy_file(item.photo, paths["photos"])
     if objects is not None:
         objects = objects if size is None else resize_labels(objects, size)
         write_image(objects.astype(np.uint16), paths["instances"])
