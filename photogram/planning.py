@@ -3,16 +3,19 @@
 A dry run (`photogram.commands.dryrun`) trains two steps in a process of its own and is looked at. Where the size asked
 for does not fit here, or might not, two smaller sizes are measured, and the rest is a line through them: weights,
 gradients and the optimizer's state do not depend on the size, and everything else grows with the pixels of a batch.
+What is taken until a training starts, while it steps and while it saves has a line each.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -25,6 +28,10 @@ GB = 2**30
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 ROOM = 0.9
 """The share of the memory here up to which a size is measured itself, and not drawn from smaller ones."""
+LIGHT, A_PIXEL = 4 * GB, 64 * 2**10
+"""Bytes, and bytes a pixel of a batch, below which a training is begun without a look (benchmarks/plan.py)."""
+DOUBT = 1.1
+"""So many times the memory here must be needed, as quick looks tell, before a training is refused."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +64,21 @@ class Need:
 
     Args:
         size: height and width.
-        peak: bytes; of the GPU where there is one, else of the process.
+        peaks: bytes of the GPU where there is one, else of the process, by what is done: start, steps, saving.
         seconds: of a step.
         measured: at this size; else a line through two smaller ones.
         batch_size: photographs a step.
     """
 
     size: Size
-    peak: int
+    peaks: Mapping[str, int]
     seconds: float
     measured: bool
     batch_size: int = 1
+
+    @property
+    def peak(self) -> int:
+        return max(self.peaks.values())
 
     @property
     def pixels(self) -> int:
@@ -121,8 +132,12 @@ def available_memory() -> int:
         return free
 
 
-def dry_run(asked: Asked) -> Need | None:
+def dry_run(asked: Asked, whole: bool = True) -> Need | None:
     """Measure a training at its size; None where there is too little memory.
+
+    Args:
+        asked: the training.
+        whole: not its steps alone, but how it paints and saves too.
 
     Raises:
         UserError: where it cannot be started.
@@ -135,6 +150,7 @@ def dry_run(asked: Asked) -> Need | None:
         "batch_size": asked.batch_size,
         "precision": asked.precision,
         "from": None if asked.start_from is None else str(asked.start_from),
+        "whole": whole,
     }
     command, environment = [sys.executable, "-m", "photogram.commands.dryrun"], {**os.environ}
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):  # alone, whoever asks
@@ -147,31 +163,39 @@ def dry_run(asked: Asked) -> Need | None:
     found = json.loads(done.stdout.splitlines()[-1])
     if "mistake" in found:
         raise UserError(found["mistake"])
-    if found["peak"] is None:
+    if found["peaks"] is None:
         return None
-    peak = int(found["device"] or found["peak"])
-    return Need(asked.spec.size, peak, float(found["seconds"]), True, asked.batch_size)
+    return Need(asked.spec.size, found["peaks"], float(found["seconds"]), True, asked.batch_size)
 
 
-def smaller_sizes(size: Size, multiple: int) -> tuple[Size, Size] | None:
-    """Two sizes of about half and three quarters of each side; None where a size is too small to be made smaller."""
+HALF, QUARTER = (0.5, 0.75), (0.25, 0.375)
+"""Shares of each side at which a size is measured that is too large itself: to plan, and for a quick look."""
+
+
+def smaller_sizes(size: Size, multiple: int, shares: tuple[float, float] = HALF) -> tuple[Size, Size] | None:
+    """Two sizes of about these shares of each side; None where a size is too small to be made smaller."""
     found: list[Size] = []
-    for share in (0.5, 0.75):
-        height, width = (max(1, round(n * share / multiple)) * multiple for n in size)
-        found.append((height, width))
-    first, second = found
-    if not first[0] * first[1] < second[0] * second[1] < size[0] * size[1]:
-        return None
-    return first, second
+    least, most = 0, size[0] * size[1]
+    for share in shares:
+        sides = [{max(1, math.floor(n * share / multiple)), math.ceil(n * share / multiple)} for n in size]
+        possible = [(height * multiple, width * multiple) for height, width in itertools.product(*sides)]
+        possible = [(height, width) for height, width in possible if least < height * width < most]
+        if not possible:
+            return None
+        found.append(
+            min(possible, key=lambda one: (sum(abs(n / m - share) for n, m in zip(one, size, strict=True)), one))
+        )
+        least = found[-1][0] * found[-1][1]
+    return found[0], found[1]
 
 
 def drawn(asked: Asked, first: Need, second: Need) -> Need:
     """What a line through two needs says of a training."""
     pixels = asked.batch_size * asked.spec.size[0] * asked.spec.size[1]
     share = (pixels - first.pixels) / (second.pixels - first.pixels)
-    peak = round(first.peak + share * (second.peak - first.peak))
+    peaks = {part: round(least + share * (second.peaks[part] - least)) for part, least in first.peaks.items()}
     seconds = first.seconds + share * (second.seconds - first.seconds)
-    return Need(asked.spec.size, peak, seconds, False, asked.batch_size)
+    return Need(asked.spec.size, peaks, seconds, False, asked.batch_size)
 
 
 Measure = Callable[[Asked], Need | None]
@@ -250,7 +274,7 @@ def plan(asked: Asked, budget: int, room: int) -> list[Way]:
     Returns:
         As asked for first; where that does not fit, then every other way that is known and the largest size that fits.
     """
-    measure = cache(lambda one: dry_run(one))
+    measure = cache(dry_run)
     first = need(asked, room, measure)
     found = [Way("", first, first is not None and first.peak <= budget, True)]
     if found[0].fits:
@@ -273,6 +297,58 @@ def _size_that_fits(asked: Asked, budget: int, measure: Measure) -> Size | None:
     return None if first is None or second is None else largest_size(asked, first, second, budget)
 
 
+def quick_look(asked: Asked, room: int, measure: Measure) -> Need | None:
+    """What the steps of a training need, from much smaller sizes; None where even these do not fit.
+
+    Args:
+        asked: the training.
+        room: bytes that there are here; where less is needed whatever it grows with, one size is enough.
+        measure: at the size of what it is given.
+    """
+    multiple = asked.recipe.size_multiple()
+    smaller = smaller_sizes(asked.spec.size, multiple, QUARTER) or smaller_sizes(asked.spec.size, multiple)
+    if smaller is None:
+        return measure(asked)
+    first = measure(asked.at(smaller[0]))
+    if first is None:
+        return None
+    pixels = asked.batch_size * asked.spec.size[0] * asked.spec.size[1]
+    most = {part: round(peak * pixels / first.pixels) for part, peak in first.peaks.items()}
+    if max(most.values()) <= room:
+        return replace(first, size=asked.spec.size, peaks=most, measured=False)
+    second = measure(asked.at(smaller[1]))
+    return None if second is None else drawn(asked, first, second)
+
+
+def refusal(asked: Asked, room: int) -> str | None:
+    """Why a training cannot fit into the memory, and what could; None where it may fit.
+
+    Args:
+        asked: the training.
+        room: bytes that there are here.
+
+    Raises:
+        UserError: where it cannot be started.
+    """
+    pixels = asked.batch_size * asked.spec.size[0] * asked.spec.size[1]
+    if LIGHT + A_PIXEL * pixels < room:
+        return None
+    measure = cache(lambda one: dry_run(one, whole=False))
+
+    def fits(its: Need | None) -> bool:
+        return its is not None and its.peak <= DOUBT * room
+
+    first = quick_look(asked, room, measure)
+    if fits(first):
+        return None
+    takes = "more" if first is None else f"about {amount(first.peak)}"
+    height, width = asked.spec.size
+    said = f"--size {height} {width} --batch-size {asked.batch_size}: takes {takes}, and there are {amount(room)}"
+    could = [change for change, other, _ in ways(asked) if fits(quick_look(other, room, measure))]
+    advice = f"what fits: {' or '.join(could)}; " if could else "use a smaller --size; "
+    return f"{said}; {advice}`photogram plan` tells more, and --no-check-memory tries all the same"
+
+
 def lines(found: Sequence[Way], steps: int | None) -> list[tuple[str, ...]]:
     """A table's rows: the change, the peak, a step, the whole training, whether it fits."""
     rows = []
@@ -286,6 +362,14 @@ def lines(found: Sequence[Way], steps: int | None) -> list[tuple[str, ...]]:
         row = (f"{about}{way.need.peak / GB:.2f} GB", f"{about}{way.need.seconds:.2f} s", whole)
         rows.append((name, *row, "yes" if way.fits else "no"))
     return rows
+
+
+def amount(count: int) -> str:
+    """Bytes as a person says them."""
+    for unit, size in (("GB", GB), ("MB", 2**20)):
+        if count >= size:
+            return f"{count / size:.{1 if unit == 'GB' else 0}f} {unit}"
+    return f"{count / 2**10:.0f} kB"
 
 
 def duration(seconds: float) -> str:

@@ -14,11 +14,23 @@ from small_training import ENVIRONMENT
 from test_recipes import small
 
 from photogram import planning
-from photogram.commands.dryrun import Imagined, peak
+from photogram.commands.dryrun import Imagined, peak, peak_and_forget
 from photogram.data.toy import write_toy
 from photogram.data.toy_layout import CLASSES
 from photogram.errors import UserError
-from photogram.planning import GB, Asked, Need, drawn, dry_run, duration, lines, parse_memory, plan, smaller_sizes
+from photogram.planning import (
+    GB,
+    Asked,
+    Need,
+    amount,
+    drawn,
+    dry_run,
+    duration,
+    lines,
+    parse_memory,
+    plan,
+    smaller_sizes,
+)
 from photogram.recipes import members, word
 from photogram.recipes.crn import CRN
 from photogram.scene import SceneSpec
@@ -42,6 +54,13 @@ def test_amounts_of_memory(text: str, expected: int):
     assert parse_memory(text) == expected
 
 
+@pytest.mark.parametrize(
+    ("count", "said"), [(12 * GB, "12.0 GB"), (GB - 1, "1024 MB"), (300 << 20, "300 MB"), (5000, "5 kB"), (0, "0 kB")]
+)
+def test_amounts_as_a_person_says_them(count: int, said: str):
+    assert amount(count) == said
+
+
 @pytest.mark.parametrize("text", ["", "much", "-1GB", "0", "12 PB", "GB"])
 def test_what_is_no_amount_is_refused(text: str):
     with pytest.raises(UserError, match=r"--memory .*: must be an amount such as 12GB"):
@@ -50,7 +69,8 @@ def test_what_is_no_amount_is_refused(text: str):
 
 def test_a_line_through_two_needs_is_exact_where_all_grows_with_the_pixels():
     def true(height: int, width: int) -> Need:
-        return Need((height, width), 500 + 3 * height * width, 0.25 + height * width / 1000, True)
+        peaks = {"steps": 500 + 3 * height * width, "saving": 40_000 + height * width}
+        return Need((height, width), peaks, 0.25 + height * width / 1000, True)
 
     found = drawn(asked(batch_size=1).at((100, 200)), true(50, 100), true(75, 150))
     assert (found.peak, found.measured) == (true(100, 200).peak, False)
@@ -65,7 +85,8 @@ def test_a_line_through_two_needs_is_exact_where_all_grows_with_the_pixels():
         ((1024, 2048), 256, ((512, 1024), (768, 1536))),
         ((192, 256), 64, ((128, 128), (128, 192))),
         ((64, 64), 64, None),
-        ((128, 128), 64, None),
+        ((128, 128), 64, ((64, 64), (64, 128))),
+        ((64, 128), 64, None),
         ((7, 9), 1, ((4, 4), (5, 7))),
     ],
 )
@@ -87,15 +108,20 @@ class Machine:
     """Dry runs whose memory is known: bytes a pixel and photograph, and what checkpointing leaves of them."""
 
     def __init__(self, room: int, checkpointed: float = 0.4):
-        self.room, self.checkpointed, self.runs = room, checkpointed, []
+        self.room, self.checkpointed, self.runs, self.looks = room, checkpointed, [], []
 
-    def __call__(self, one: Asked) -> Need | None:
+    def __call__(self, one: Asked, whole: bool = True) -> Need | None:
+        self.looks.append(whole)
         height, width = one.spec.size
         share = self.checkpointed if one.recipe.checkpointing else 1.0
         share *= 0.6 if one.precision == "bf16" else 1.0
         need = round(1000 + 10 * share * one.batch_size * height * width)
         self.runs.append((one.spec.size, one.batch_size, one.recipe.checkpointing, one.precision))
-        return Need(one.spec.size, need, 1.0, True, one.batch_size) if need <= self.room else None
+        return took(one, need) if need <= self.room else None
+
+
+def took(one: Asked, peak: int, measured: bool = True) -> Need:
+    return Need(one.spec.size, {"steps": peak}, 1.0, measured, one.batch_size)
 
 
 def found(
@@ -110,13 +136,13 @@ FULL = 1000 + 10 * 4 * 96 * 192
 
 def test_what_fits_is_measured_and_needs_no_other_way(monkeypatch):
     (only,) = found(Machine(10 * FULL), FULL, monkeypatch)
-    assert only == planning.Way("", Need((96, 192), FULL, 1.0, True, 4), True, True)
+    assert only == planning.Way("", took(asked(), FULL), True, True)
 
 
 def test_what_does_not_fit_here_is_drawn_from_smaller_sizes(monkeypatch):
     machine = Machine(FULL // 2 + 100_000)
     first = found(machine, 10 * FULL, monkeypatch)[0]
-    assert first.need == Need((96, 192), FULL, 1.0, False, 4) and first.fits
+    assert first.need == took(asked(), FULL, measured=False) and first.fits
     assert [run[0] for run in machine.runs] == [(48, 96), (72, 144)]
 
 
@@ -149,7 +175,7 @@ def test_a_size_fits_only_where_its_own_measure_says_so(monkeypatch):
 
     def bent(one: Asked) -> Need | None:
         its = machine(one)
-        return replace(its, peak=2 * its.peak) if one.spec.size == (64, 128) else its
+        return took(one, 2 * its.peak) if one.spec.size == (64, 128) else its
 
     ways = {w.change: w for w in found(bent, FULL // 2, monkeypatch, room=100 * FULL)}
     assert not ways["--size 64 128"].fits
@@ -173,6 +199,65 @@ def test_a_table_says_what_is_measured_and_how_long_it_takes(monkeypatch):
     assert lines([guess], None)[0] == ("as asked for", "about 0.00 GB", "about 1.00 s", "-", "yes")
 
 
+# --- refusing before a training begins -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def heavy(monkeypatch) -> None:
+    """Nothing is so light that it is not looked at."""
+    monkeypatch.setattr(planning, "LIGHT", 0)
+    monkeypatch.setattr(planning, "A_PIXEL", 10**9)
+
+
+def said(machine: Machine, room: int, monkeypatch, **changes: object) -> str | None:
+    monkeypatch.setattr(planning, "dry_run", machine)
+    return planning.refusal(asked(**changes), room)
+
+
+def test_what_is_light_is_not_looked_at(monkeypatch):
+    machine = Machine(0)
+    assert said(machine, 64 * GB, monkeypatch) is None and not machine.runs
+
+
+def test_what_fits_whatever_it_grows_with_is_looked_at_once(heavy, monkeypatch):
+    machine = Machine(FULL)
+    assert said(machine, 17 * FULL, monkeypatch) is None
+    assert [run[0] for run in machine.runs] == [(24, 48)] and not any(machine.looks)
+
+
+@pytest.mark.parametrize(("share", "refused"), [(1.0, False), (0.92, False), (0.9, True), (0.3, True)])
+def test_what_cannot_fit_is_refused_with_what_could(share: float, refused: bool, heavy, monkeypatch):
+    machine = Machine(FULL // 5)
+    message = said(machine, round(share * FULL), monkeypatch, batch_size=4)
+    assert (message is not None) == refused
+    assert {run[0] for run in machine.runs} <= {(24, 48), (36, 72)}, "larger sizes would take long"
+    if message:
+        assert message.startswith("--size 96 192 --batch-size 4: takes about 721 kB, and there are ")
+        assert "kB; what fits: " in message
+        assert ("--checkpointing" in message) == (share > 0.4) and "--no-check-memory" in message
+
+
+def test_where_nothing_fits_a_smaller_size_is_named(heavy, monkeypatch):
+    message = said(Machine(10), 10, monkeypatch)
+    assert message is not None and "takes more, and" in message and "use a smaller --size" in message
+
+
+def test_the_command_refuses_before_anything_is_written(tmp_path: Path, capsys, heavy, monkeypatch):
+    from photogram.cli import main
+
+    data = write_toy(tmp_path / "data", size=(32, 64), train=3, val=1, quiet=True)
+    words = ["train", "crn", "--data", str(data), "--widths", "8", "8", "--perceptual", "squeezenet", "--steps", "1"]
+    words += ["--out", str(tmp_path / "run"), "--workers", "0"]
+    monkeypatch.setattr(planning, "available_memory", lambda: 300 * 2**20)
+    assert main(words) == 1
+    message = " ".join(capsys.readouterr().err.split())
+    assert "--size 32 64 --batch-size 1: takes about" in message and "--no-check-memory" in message
+    assert not (tmp_path / "run").exists()
+    assert main([*words, "--no-check-memory"]) == 0
+    monkeypatch.setattr(planning, "dry_run", None)
+    assert main([*words[:-5], "2", *words[-4:]]) == 0, "a run that goes on is not looked at"
+
+
 def test_memory_that_is_free_is_below_what_the_machine_has():
     import psutil
 
@@ -194,6 +279,23 @@ def test_imagined_scenes_are_those_of_the_specification():
 def test_a_mistake_in_a_dry_run_is_the_persons():
     with pytest.raises(UserError, match="perceptual 'nonsense': is neither"):
         dry_run(asked(recipe=replace(WIDE, perceptual="nonsense")))
+
+
+def test_a_quick_look_takes_the_steps_alone():
+    whole, steps = (dry_run(asked(spec=SPEC.resized((16, 32)), batch_size=1), whole=w) for w in (True, False))
+    assert whole is not None and set(whole.peaks) == {"start", "steps", "saving"}
+    assert steps is not None and set(steps.peaks) == {"start", "steps"}
+    assert steps.peaks["steps"] == pytest.approx(whole.peaks["steps"], rel=0.1)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux forgets a peak")
+def test_a_peak_can_be_forgotten():
+    block = bytearray(300 << 20)
+    block[:: 1 << 12] = b"x" * len(block[:: 1 << 12])
+    high = peak_and_forget()
+    del block
+    peak_and_forget()  # what was held when it was last asked counts until now
+    assert peak() < high - (200 << 20)
 
 
 def test_the_peak_is_at_least_what_is_held():
@@ -248,7 +350,7 @@ def test_the_command(tmp_path: Path, capsys, monkeypatch):
     assert main([*words, "--memory", "64GB", "--json"]) == 0
     (only,) = json.loads(capsys.readouterr().out)
     assert only["fits"] and only["need"]["measured"] and only["need"]["size"] == [32, 64]
-    monkeypatch.setattr(planning, "dry_run", lambda one: Need(one.spec.size, GB, 2.0, True))
+    monkeypatch.setattr(planning, "dry_run", lambda one: took(one, GB))
     assert main([*words, "--memory", "1MB"]) == 1
     said = capsys.readouterr().out
     assert "--checkpointing" in said and "9 steps" in said and "no" in said

@@ -1,11 +1,13 @@
 """Two steps of a training on imagined scenes, in a process of its own: how much memory it takes, and how long.
 
 `python -m photogram.commands.dryrun` reads what to train from standard input and writes what it found to standard
-output, both as JSON; `photogram.planning` calls it. It is the training itself, with its sheet and saved state.
+output, both as JSON; `photogram.planning` calls it. It is the training itself, with its sheet and saved state, or, for
+a quick look, its steps alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import tempfile
@@ -20,15 +22,20 @@ STEPS = 2
 """The first takes longer; the second finds everything in its place."""
 
 
-def measure(asked: Mapping[str, Any]) -> dict[str, float]:
+class Seen(BaseException):
+    """The steps are taken, and no more was asked for; no `except` of a training is meant to hold it up."""
+
+
+def measure(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Train and look.
 
     Args:
         asked: `recipe`, the name of its class; `values` of its fields; `spec` as JSON; `photographs`, `batch_size`,
-            `precision` and `from`.
+            `precision` and `from`; `whole`: not the steps alone, but the sheet and the saved state too.
 
     Returns:
-        `seconds` of a step, `peak` bytes of the process, and `device` bytes of the GPU (0 where there is none).
+        `seconds` of a step, and `peaks`: bytes of the GPU where there is one, else of the process, until it starts,
+        while it steps and while it saves.
     """
     import torch
 
@@ -38,11 +45,12 @@ def measure(asked: Mapping[str, Any]) -> dict[str, float]:
 
     kind = {k.__name__: k for k in members()}[asked["recipe"]]
     recipe = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in asked["values"].items()})
-    spec, seconds = SceneSpec.from_json(asked["spec"]), list[float]()
+    spec, seconds, peaks = SceneSpec.from_json(asked["spec"]), list[float](), dict[str, int]()
     start = kind.start
 
     def timed_start(self: Any, run: Any) -> Any:
         training = start(self, run)
+        peaks["start"] = peak_and_forget()
         step = training.step
 
         def timed(scene: Any, seen: int) -> Any:
@@ -51,6 +59,10 @@ def measure(asked: Mapping[str, Any]) -> dict[str, float]:
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - began)
+            if len(seconds) == STEPS:
+                peaks["steps"] = peak_and_forget()
+                if not asked["whole"]:
+                    raise Seen
             return losses
 
         training.step = timed
@@ -66,10 +78,24 @@ def measure(asked: Mapping[str, Any]) -> dict[str, float]:
         start_from=None if asked["from"] is None else Path(asked["from"]),
         quiet=True,
     )
-    with tempfile.TemporaryDirectory(prefix="photogram-plan-") as folder:
+    with tempfile.TemporaryDirectory(prefix="photogram-plan-") as folder, contextlib.suppress(Seen):
         train(recipe, Imagined(spec, asked["photographs"]), folder, plan, Imagined(spec, 1))
-    device = torch.cuda.max_memory_reserved() if torch.cuda.is_available() else 0
-    return {"seconds": seconds[-1], "peak": peak(), "device": device}
+        peaks["saving"] = peak_and_forget()
+    return {"seconds": seconds[-1], "peaks": peaks}
+
+
+def peak_and_forget() -> int:
+    """The most memory that was held since the last call, where the system can forget (Linux, GPUs); else ever."""
+    import torch
+
+    if torch.cuda.is_available():
+        found = torch.cuda.max_memory_reserved()
+        torch.cuda.reset_peak_memory_stats()
+        return found
+    found = peak()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return found
 
 
 def peak() -> int:
@@ -128,7 +154,7 @@ def main() -> None:
     except (MemoryError, RuntimeError) as e:
         if not is_out_of_memory(e):
             raise
-        found = {"peak": None}
+        found = {"peaks": None}
     sys.stdout.write(json.dumps(found) + "\n")
 
 

@@ -16,6 +16,7 @@ from photogram.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from photogram.planning import Asked
     from photogram.training import Judge
 
 
@@ -53,6 +54,8 @@ class TrainFlags:
     """Mirror every second scene."""
     start_from: Annotated[Path | None, FROM] = None
     """A run or published network to start from."""
+    check_memory: bool = True
+    """Measure a large training before it begins, and refuse what cannot fit into the memory here."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -71,7 +74,9 @@ def run(arguments: Sequence[str]) -> int:
 def _run_training(asked: TrainFlags, recipe: Any) -> int:
     from rich.console import Console
 
+    from photogram.checkpoint import saved_steps
     from photogram.data.folder import Folder
+    from photogram.planning import Asked
     from photogram.training import Plan, check_plan, train
 
     main = int(os.environ.get("RANK", "0")) == 0  # torchrun starts many; one of them speaks
@@ -93,10 +98,24 @@ def _run_training(asked: TrainFlags, recipe: Any) -> int:
     data = Folder(asked.data, "train", size=size, fit=asked.fit, flip=asked.flip)
     check_plan(recipe, data, plan)  # before the doctor, who takes longer
     has_val = _quick_check(asked.data, size, console)
+    if asked.check_memory and main and not saved_steps(asked.out / "state"):
+        _refuse_what_cannot_fit(Asked(recipe, data.spec, len(data), plan.batch_size, plan.precision, plan.start_from))
     val = Folder(asked.data, "val", size=size, fit=asked.fit, photos=False) if has_val else None
     train(recipe, data, asked.out, plan, val, _judge(asked, size, has_val))
     console.print(f"trained; open {asked.out / 'report.html'}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _refuse_what_cannot_fit(asked: Asked) -> None:
+    """Refuse now what would fail in its first step, or be killed."""
+    import torch
+
+    from photogram.planning import available_memory, refusal
+
+    beside = 1 if torch.cuda.is_available() else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    message = refusal(asked, available_memory() // beside)
+    if message:
+        raise UserError(message)
 
 
 def size_of_first(data: Path) -> tuple[tuple[int, int], str]:
