@@ -3,6 +3,7 @@
     python benchmarks/speed.py                                      # every recipe at 256 x 512, 20 classes
     python benchmarks/speed.py --recipes crn --size 1024 2048 --kinds synthesis
     python benchmarks/speed.py --recipes crn --classes 20 182       # and what more classes cost
+    python benchmarks/speed.py --memory                             # the same cases, their memory instead of time
 
 Four things take turns, so that what else the machine does hits all alike; shown are medians, and ratios of medians:
 
@@ -10,6 +11,9 @@ Four things take turns, so that what else the machine does hits all alike; shown
 - its naive twin: one-hot planes, float32, contiguous memory, eager;
 - its convolutions alone, the twin's as they come (the layout's planes included), in the precision of ours;
 - the same number of multiplications as one matrix product of 2048 x 2048, in the precision of ours.
+
+The last column is the product's speed in that precision over its speed in float32: what bf16 can bring at best here.
+Memory is a process's peak above its start, its weights, gradients and optimizer state, each in a process of its own.
 
 A new recipe gets its row by itself. Weights are random, feature networks too: neither time nor memory depends on them.
 """
@@ -21,7 +25,6 @@ import contextlib
 import copy
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -44,7 +47,10 @@ class Case:
 
     ours: Callable[[], object]
     naive: Callable[[], object]
-    precision: str
+    watched: Callable[[], object]
+    """Ours, in convolutions that can be watched."""
+    held: Callable[[], int]
+    """Bytes of weights, gradients and optimizer state."""
 
 
 def layouts(height: int, width: int, classes: int, count: int = 1):
@@ -115,58 +121,79 @@ def all_in(precision: str) -> Iterator[None]:
         state["_mixed_precision"] = kept
 
 
-def networks(training: Any) -> list[Any]:
-    """All that a training computes with."""
+def parts(training: Any, kind: str) -> list[Any]:
+    """All networks that a training computes with, or its optimizers, as accelerate wraps them or not."""
     import torch
 
-    return [part for part in vars(training).values() if isinstance(part, torch.nn.Module)]
+    wanted = torch.nn.Module if kind == "networks" else torch.optim.Optimizer
+    return [part for part in vars(training).values() if isinstance(part, wanted)]
 
 
-def steps(recipe: Any, height: int, width: int, classes: int, precision: str, batch: int) -> Case:
+def steps(
+    recipe: Any, height: int, width: int, classes: int, precision: str, batch: int, only: str | None = None
+) -> Case:
     import torch
 
     from photogram.scene import Condition, Scene
 
-    trainings = [started(recipe, height, width, classes, p, batch) for p in (precision, "fp32")]
-    for network in networks(trainings[1]):
+    trainings = {
+        which: started(recipe, height, width, classes, p, batch)
+        for which, p in (("ours", precision), ("naive", "fp32"))
+        if only in (None, which)
+    }
+    for network in parts(trainings["naive"], "networks") if "naive" in trainings else ():
         network.to(memory_format=torch.contiguous_format)
     scene = Scene(Condition(layouts(height, width, classes, batch)), torch.rand(batch, 3, height, width) * 2 - 1)
 
     def ours() -> object:
         with all_in(precision):
-            return trainings[0].step(scene, 0)
+            return trainings["ours"].step(scene, 0)
 
     def naive() -> object:
         with planes_only(contiguous=True), all_in("fp32"):
-            return trainings[1].step(scene, 0)
+            return trainings["naive"].step(scene, 0)
 
-    return Case(ours, naive, precision)
+    def held() -> int:
+        return held_by([p for t in trainings.values() for kind in ("networks", "optimizers") for p in parts(t, kind)])
+
+    return Case(ours, naive, ours, held)
 
 
-def synthesis(recipe: Any, height: int, width: int, classes: int, precision: str, batch: int) -> Case:
+def synthesis(
+    recipe: Any, height: int, width: int, classes: int, precision: str, batch: int, only: str | None = None
+) -> Case:
     import torch
 
     from photogram.generator import Generator
+    from photogram.nn.kept_weights import KeptWeights
 
     network = next(iter(started(recipe, height, width, classes, "fp32", batch).published().values()))
     network.eval().requires_grad_(False)
-    plain = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
-    network.to(memory_format=torch.channels_last)
+    plain = copy.deepcopy(network) if only is None else network
+    plain.to(memory_format=torch.contiguous_format)
+    if only != "naive":
+        network.to(memory_format=torch.channels_last)
     shown = layouts(height, width, classes, batch)
     photo = torch.rand(batch, 3, height, width) * 2 - 1
 
     def run(one: Any) -> object:
         return one.sample(shown) if isinstance(one, Generator) else one.predict(photo)
 
-    def ours() -> object:
+    kept = KeptWeights(network)
+
+    def watched() -> object:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             return run(network)
+
+    def ours() -> object:  # as `photogram synthesize` paints one picture after the other
+        with kept:
+            return watched()
 
     def naive() -> object:
         with planes_only(contiguous=True):
             return run(plain)
 
-    return Case(ours, naive, precision)
+    return Case(ours, naive, watched, lambda: held_by([network]))
 
 
 def convolutions(run: Callable[[], object]) -> tuple[list[Callable[[], object]], float]:
@@ -258,12 +285,13 @@ def measure(recipe: Any, kind: str, asked: argparse.Namespace, classes: int) -> 
     case = make(recipe, *asked.size, classes, asked.precision, asked.batch_size)
     case.ours()
     with planes_only(contiguous=False):
-        calls, total = convolutions(case.ours)
+        calls, total = convolutions(case.watched)
     peak, count = product(asked.precision)
     found: dict[str, list[float]] = {"ours": [], "convolutions": [], "peak": []} | (
         {} if asked.alone else {"naive": []}
     )
-    runs = {"ours": case.ours, "naive": case.naive, "peak": peak}
+    runs = {"ours": case.ours, "naive": case.naive, "peak": peak, "plain": product("fp32")[0]}
+    found["plain"] = []
     for turn in range(asked.repeats + 1):
         for name, seconds in found.items():
             if name == "convolutions":
@@ -272,8 +300,41 @@ def measure(recipe: Any, kind: str, asked: argparse.Namespace, classes: int) -> 
             else:
                 spent = timed(runs[name])
             if turn:
-                seconds.append(spent * (total / count if name == "peak" else 1))
+                seconds.append(spent * (total / count if name in ("peak", "plain") else 1))
     return {**found, "gmac": total / 1e9}
+
+
+def measure_memory(recipe: Any, kind: str, asked: argparse.Namespace, classes: int) -> dict[str, int]:
+    """Peak bytes of one of the two, above the process's own, its weights, gradients and optimizer state."""
+    import torch
+    from accelerate import Accelerator
+
+    from photogram.commands.dryrun import peak
+
+    torch.ones(8, 8) @ torch.ones(8, 8)
+    Accelerator(cpu=True)
+    before = peak()
+    case = (synthesis if kind == "synthesis" else steps)(
+        recipe, *asked.size, classes, asked.precision, asked.batch_size, asked.memory
+    )
+    run = case.ours if asked.memory == "ours" else case.naive
+    for _ in range(2):  # the second finds the optimizer's state in its place
+        run()
+    return {asked.memory: peak() - before - case.held()}
+
+
+def held_by(parts: list[Any]) -> int:
+    """Bytes of networks with their gradients, and of optimizers' states."""
+    import torch
+
+    found: dict[int, int] = {}
+    for part in parts:
+        if isinstance(part, torch.nn.Module):
+            tensors = [*part.parameters(), *part.buffers(), *(p.grad for p in part.parameters() if p.grad is not None)]
+        else:
+            tensors = [value for state in part.state.values() for value in state.values()]
+        found |= {t.data_ptr(): t.numel() * t.element_size() for t in tensors if isinstance(t, torch.Tensor)}
+    return sum(found.values())
 
 
 def child(asked: argparse.Namespace, recipe: str, kind: str, classes: int) -> dict[str, Any]:
@@ -282,18 +343,34 @@ def child(asked: argparse.Namespace, recipe: str, kind: str, classes: int) -> di
     command = [sys.executable, __file__, "--recipes", recipe, "--kinds", kind, "--classes", str(classes), "--one"]
     command += ["--size", *size, "--precision", asked.precision, "--batch-size", str(asked.batch_size)]
     command += ["--repeats", str(asked.repeats), *(["--alone"] if asked.alone else [])]
-    done = subprocess.run(command, stdout=subprocess.PIPE, env={**os.environ}, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+
+    def answer(more: list[str]) -> dict[str, Any]:
+        done = subprocess.run([*command, *more], stdout=subprocess.PIPE, env={**os.environ}, check=True)
+        return json.loads(done.stdout.splitlines()[-1])
+
+    if asked.memory is None:
+        return answer([])
+    return answer(["--memory", "ours"]) | ({} if asked.alone else answer(["--memory", "naive"]))
+
+
+def tell_memory(recipe: str, kind: str, classes: int, found: dict[str, Any]) -> str:
+    cells = [f"{recipe}, {kind}", str(classes), f"{found['ours'] / 2**30:.2f} GB"]
+    if "naive" in found:
+        cells += [f"{found['naive'] / 2**30:.2f} GB", f"{found['ours'] / found['naive']:.2f}"]
+    return "| " + " | ".join(cells) + " |"
 
 
 def tell(recipe: str, kind: str, classes: int, found: dict[str, Any]) -> str:
     middle = {
-        name: statistics.median(found[name]) for name in ("ours", "naive", "convolutions", "peak") if name in found
+        name: statistics.median(found[name])
+        for name in ("ours", "naive", "convolutions", "peak", "plain")
+        if name in found
     }
     spread = (max(found["ours"]) - min(found["ours"])) / middle["ours"]
     cells = [f"{recipe}, {kind}", str(classes), f"{found['gmac']:.0f}", f"{middle['ours']:.2f} s (spread {spread:.0%})"]
     cells.append(f"{middle['naive'] / middle['ours']:.2f}" if "naive" in middle else "-")
     cells += [f"{middle['ours'] / middle[name]:.2f}" for name in ("convolutions", "peak")]
+    cells.append(f"{middle['plain'] / middle['peak']:.2f}")
     return "| " + " | ".join(cells) + " |"
 
 
@@ -307,6 +384,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--alone", action="store_true", help="leave out the naive twin, which is slow")
+    parser.add_argument("--memory", nargs="?", const="both", choices=["both", "ours", "naive"], help="in place of time")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.one:
@@ -316,16 +394,22 @@ def main() -> None:
     known = {word(kind): kind for kind in members()}
     if asked.one:
         recipe = ready(known[asked.recipes[0]], asked.size)
-        found = measure(recipe, asked.kinds[0], asked, asked.classes[0])
-        print(json.dumps({**found, "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+        take = measure if asked.memory is None else measure_memory
+        print(json.dumps(take(recipe, asked.kinds[0], asked, asked.classes[0])))
         return
     print(f"{asked.size[0]} x {asked.size[1]}, batch {asked.batch_size}, {asked.precision}, {asked.repeats} turns")
-    print("| | classes | GMAC | ours | naive twin / ours | ours / its convolutions | ours / peak |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    if asked.memory:
+        print("| | classes | ours | naive twin | ours / naive twin |\n| --- | --- | --- | --- | --- |")
+    else:
+        print(
+            "| | classes | GMAC | ours | naive twin / ours | ours / its convolutions | ours / peak | peak / float32's |"
+        )
+        print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for recipe in asked.recipes or list(known):
         for kind in asked.kinds:
             for classes in asked.classes:
-                print(tell(recipe, kind, classes, child(asked, recipe, kind, classes)), flush=True)
+                told = tell_memory if asked.memory else tell
+                print(told(recipe, kind, classes, child(asked, recipe, kind, classes)), flush=True)
 
 
 def ready(kind: type[Any], size: tuple[int, int]) -> Any:

@@ -40,6 +40,7 @@ from photogram.generator import Generator
 from photogram.images import PIXEL_LIMIT, write_image
 from photogram.interrupts import Interrupted as Interrupted
 from photogram.interrupts import Stop, stopping_softly
+from photogram.nn.kept_weights import KeptWeights
 from photogram.outputs import writing
 from photogram.overview import draw_overview, open_layout
 from photogram.paintings import (
@@ -178,7 +179,7 @@ def synthesize(
         agree(out, None if overwrite else started, settings, source)
         if started is None:
             stack.callback(forget, out)
-        stack.enter_context(_ready_to_paint(generator, precision))
+        stack.enter_context(ready_to_paint(generator, precision))
         studio = _Studio(generator, out, seed, size, options, choose, quiet)
         studio.work(items, None if known is None else len(known), places.finished())
         drawn, undrawn = draw_overview(studio.done, generator.spec, out) if sheet else (None, [])
@@ -234,13 +235,20 @@ def _fingerprint(generator: Generator) -> str:
 
 
 @contextmanager
-def _ready_to_paint(generator: Generator, precision: str) -> Iterator[None]:
-    """The device, the memory layout, the precision, and kernels that give the same bits every time."""
+def ready_to_paint(generator: Generator, precision: str) -> Iterator[None]:
+    """For many paintings: the device, the memory layout, the precision, weights kept as a CPU computes with them, and
+    kernels that give the same bits every time.
+
+    Args:
+        generator: what paints; it must not change meanwhile.
+        precision: fp32 or bf16.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     generator.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     with (
         torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
         torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
+        KeptWeights(generator),
     ):
         yield
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -12,7 +14,7 @@ from photogram.scene import Size
 
 LARGE = 1 << 26
 """Bytes of an enlarged feature map above which it is made in strips."""
-STRIP = 1 << 23
+STRIP = 1 << 24
 """Bytes of it that are there at once, about."""
 
 
@@ -35,30 +37,32 @@ def conv_of_upsampled(
         size: height and width to enlarge to.
         dilation: of the convolution.
     """
-    weight = as_computed(weight)
     n, channels = x.shape[:2]
-    out = torch.empty(n, len(weight), *size, dtype=weight.dtype, device=x.device, memory_format=torch.channels_last)
+    dtype = as_computed(weight[:0]).dtype  # the weight itself is cast where it is convolved, or kept so
+    out = torch.empty(n, len(weight), *size, dtype=dtype, device=x.device, memory_format=torch.channels_last)
     rows = max(1, STRIP // (n * channels * size[1] * x.element_size()))
+    rows = math.ceil(size[0] / math.ceil(size[0] / rows))  # strips of one height, as far as that goes
+    x = x.to(dtype)
     for top in range(0, size[0], rows):
         bottom = min(top + rows, size[0])
-        first, last = max(0, top - dilation), min(size[0], bottom + dilation)
-        strip = enlarged_rows(x, size, first, last).to(weight.dtype)
-        missing = (dilation - (top - first), dilation - (last - bottom))
-        if any(missing):
-            strip = F.pad(strip, (0, 0, *missing)).contiguous(memory_format=torch.channels_last)
+        strip = enlarged_rows(x, size, top - dilation, bottom + dilation)
         out[:, :, top:bottom] = F.conv2d(strip, weight, None, 1, (0, dilation), dilation)
     return out
 
 
 def enlarged_rows(x: Float[Tensor, "n c h w"], size: Size, first: int, last: int) -> Float[Tensor, "n c r W"]:
-    """Rows first..last-1 of features enlarged to a size, bilinearly, corners aligned, in float32 or wider."""
-    height = x.shape[2]
-    step = (height - 1) / (size[0] - 1) if size[0] > 1 else 0.0
-    place = torch.arange(first, last, dtype=torch.float64, device=x.device) * step
-    above = place.floor().long().clamp(max=height - 1)
-    wide = torch.promote_types(x.dtype, torch.float32)
-    share = (place - above).to(wide)[:, None, None]
-    lines = x.permute(0, 2, 3, 1)  # n h w c: whole lines lie together
-    upper, lower = (lines.index_select(1, rows).to(wide) for rows in (above, (above + 1).clamp(max=height - 1)))
-    rows = torch.lerp(upper, lower, share).permute(0, 3, 1, 2)
-    return F.interpolate(rows, size=(last - first, size[1]), mode="bilinear", align_corners=True)
+    """Rows first..last-1 of features enlarged to a size, bilinearly, corners aligned; zeros above and below it."""
+    (n, channels, height, _), (tall, wide) = x.shape, size
+    inside = range(max(0, first), min(tall, last))
+    step = (height - 1) / (tall - 1) if tall > 1 else 0.0
+    above = [min(int(row * step), height - 1) for row in inside]
+    lowest = min(above[-1] + 1, height - 1)
+    few = x[:, :, above[0] : lowest + 1]
+    lines = F.interpolate(few, size=(few.shape[2], wide), mode="bilinear", align_corners=True).permute(0, 2, 3, 1)
+    made = torch.empty(n, last - first, wide, channels, dtype=x.dtype, device=x.device)  # whole lines lie together
+    made[:, : inside.start - first] = 0
+    made[:, inside.stop - first :] = 0
+    for row, upper in zip(inside, above, strict=True):
+        pair = (lines[:, one - above[0]] for one in (upper, min(upper + 1, lowest)))
+        torch.lerp(*pair, row * step - upper, out=made[:, row - first])
+    return made.permute(0, 3, 1, 2)
