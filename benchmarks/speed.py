@@ -23,6 +23,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import ctypes
+import gc
 import json
 import os
 import statistics
@@ -79,15 +81,22 @@ def spec(height: int, width: int, classes: int):
 @contextlib.contextmanager
 def planes_only(contiguous: bool) -> Iterator[None]:
     """Layouts as float planes, as others have them."""
-    from photogram.nn import layout_conv
+    import torch
+
+    from photogram.nn import layout_conv, strips
+    from photogram.recipes import crn
 
     kept, made = layout_conv.LayoutLevel.looked_up, layout_conv.LayoutLevel.planes.func
     layout_conv.LayoutLevel.looked_up = lambda self, weight: False
-    if contiguous:
+    if contiguous:  # the naive twin, which keeps what it has enlarged, too
+        crn.conv_of_upsampled = lambda x, weight, size, dilation: torch.nn.functional.conv2d(
+            strips.upsampled(x, size), weight, None, 1, dilation, dilation
+        )
         layout_conv.LayoutLevel.planes.func = lambda level: made(level).contiguous()
     try:
         yield
     finally:
+        crn.conv_of_upsampled = strips.conv_of_upsampled
         layout_conv.LayoutLevel.looked_up, layout_conv.LayoutLevel.planes.func = kept, made
 
 
@@ -309,7 +318,7 @@ def measure_memory(recipe: Any, kind: str, asked: argparse.Namespace, classes: i
     import torch
     from accelerate import Accelerator
 
-    from photogram.commands.dryrun import peak
+    from photogram.commands.dryrun import peak, peak_and_forget
 
     torch.ones(8, 8) @ torch.ones(8, 8)
     Accelerator(cpu=True)
@@ -318,6 +327,10 @@ def measure_memory(recipe: Any, kind: str, asked: argparse.Namespace, classes: i
         recipe, *asked.size, classes, asked.precision, asked.batch_size, asked.memory
     )
     run = case.ours if asked.memory == "ours" else case.naive
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # glibc gives back what the making left
+        ctypes.CDLL(None).malloc_trim(0)
+    peak_and_forget()
     for _ in range(2):  # the second finds the optimizer's state in its place
         run()
     return {asked.memory: peak() - before - case.held()}
@@ -330,7 +343,9 @@ def held_by(parts: list[Any]) -> int:
     found: dict[int, int] = {}
     for part in parts:
         if isinstance(part, torch.nn.Module):
-            tensors = [*part.parameters(), *part.buffers(), *(p.grad for p in part.parameters() if p.grad is not None)]
+            tensors = [*part.parameters(), *part.buffers()]
+            learned = [p for p in part.parameters() if p.requires_grad]
+            found |= {-p.data_ptr(): p.numel() * p.element_size() for p in learned}  # gradients, there or not
         else:
             tensors = [value for state in part.state.values() for value in state.values()]
         found |= {t.data_ptr(): t.numel() * t.element_size() for t in tensors if isinstance(t, torch.Tensor)}
@@ -388,7 +403,7 @@ def main() -> None:
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.one:
-        keep_memory()
+        keep_memory("synthesize" if asked.kinds == ["synthesis"] else "train")
     from photogram.recipes import members, word
 
     known = {word(kind): kind for kind in members()}

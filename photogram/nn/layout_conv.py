@@ -111,7 +111,7 @@ class LayoutLevel:
         index = (cell + pixels.view(n, h, self.factor, w, self.factor)).flatten()
         counts = torch.zeros(n * h * w * c, device=pixels.device)
         counts.scatter_add_(0, index, torch.ones((), device=pixels.device).expand(index.numel()))
-        return (counts / self.factor**2).view(n, h, w, c).permute(0, 3, 1, 2)
+        return counts.div_(self.factor**2).view(n, h, w, c).permute(0, 3, 1, 2)
 
     def looked_up(self, weight: Float[Tensor, "o c k k"]) -> bool:
         """Whether look-ups are faster than planes for this weight (benchmarks/layout_conv.py)."""

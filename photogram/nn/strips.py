@@ -1,13 +1,15 @@
-"""Large layers a few rows at a time, for synthesis: what is big and soon forgotten is never there as a whole."""
+"""Convolutions of enlarged features, which are large and soon forgotten: they are never kept."""
 
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 from photogram.nn.layout_conv import as_computed
 from photogram.scene import Size
@@ -18,18 +20,18 @@ STRIP = 1 << 24
 """Bytes of it that are there at once, about."""
 
 
-def is_large(x: Float[Tensor, "n c h w"], size: Size) -> bool:
-    """Whether features, once enlarged, are better made in strips: only where no gradient is wanted."""
-    count = x.shape[0] * x.shape[1] * size[0] * size[1]
-    return not torch.is_grad_enabled() and x.device.type == "cpu" and count * x.element_size() > LARGE
+def upsampled(x: Float[Tensor, "n c h w"], size: Size) -> Float[Tensor, "n c H W"]:
+    """Bilinear, corners aligned, as the authors' library of CRN does it."""
+    return x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 
 def conv_of_upsampled(
     x: Float[Tensor, "n c h w"], weight: Float[Tensor, "o c 3 3"], size: Size, dilation: int = 1
 ) -> Float[Tensor, "n o H W"]:
-    """A 3x3 convolution, zero-padded, of features that are enlarged bilinearly, corners aligned; channels last.
+    """A 3x3 convolution, zero-padded, of features that are enlarged bilinearly, corners aligned.
 
-    The same as enlarging first, up to rounding, without the enlarged features.
+    The same as enlarging first, up to rounding. In training the enlarged features are made again for the gradient of
+    the weight; at synthesis, where they are large, they are made a few rows at a time.
 
     Args:
         x: the features.
@@ -37,6 +39,44 @@ def conv_of_upsampled(
         size: height and width to enlarge to.
         dilation: of the convolution.
     """
+    if x.shape[-2:] == size:
+        return F.conv2d(x, weight, None, 1, dilation, dilation)
+    if torch.is_grad_enabled():
+        weight = as_computed(weight)
+        return cast(Tensor, _ConvOfUpsampled.apply(x.to(weight.dtype), weight, size, dilation))
+    if is_large(x, size):
+        return in_strips(x, weight, size, dilation)
+    return F.conv2d(upsampled(x, size), weight, None, 1, dilation, dilation)
+
+
+class _ConvOfUpsampled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, size: Size, dilation: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.size, ctx.dilation = size, dilation  # pyright: ignore[reportAttributeAccessIssue]
+        return F.conv2d(upsampled(x, size), weight, None, 1, dilation, dilation)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        (x, weight), size, by = ctx.saved_tensors, ctx.size, [ctx.dilation] * 2  # pyright: ignore
+        needed = ctx.needs_input_grad  # pyright: ignore[reportAttributeAccessIssue]
+        large, of_weight, _ = torch.ops.aten.convolution_backward(
+            grads[0], upsampled(x, size), weight, None, [1, 1], by, by, False, [0, 0], 1, [needed[0], needed[1], False]
+        )
+        small = torch.ops.aten.upsample_bilinear2d_backward(large, size, x.shape, True) if needed[0] else None
+        return small, of_weight, None, None
+
+
+def is_large(x: Float[Tensor, "n c h w"], size: Size) -> bool:
+    """Whether features, once enlarged, are better made in strips."""
+    count = x.shape[0] * x.shape[1] * size[0] * size[1]
+    return x.device.type == "cpu" and count * x.element_size() > LARGE
+
+
+def in_strips(
+    x: Float[Tensor, "n c h w"], weight: Float[Tensor, "o c 3 3"], size: Size, dilation: int = 1
+) -> Float[Tensor, "n o H W"]:
+    """`conv_of_upsampled` a few rows at a time; channels last."""
     n, channels = x.shape[:2]
     dtype = as_computed(weight[:0]).dtype  # the weight itself is cast where it is convolved, or kept so
     out = torch.empty(n, len(weight), *size, dtype=dtype, device=x.device, memory_format=torch.channels_last)

@@ -40,10 +40,10 @@ from photogram.nn.perceptual import (
     known_weights,
     load_features,
 )
-from photogram.nn.strips import conv_of_upsampled, is_large
+from photogram.nn.strips import conv_of_upsampled
 from photogram.nn.trunks import weights_digest
 from photogram.recipe import Run, layouts_alone
-from photogram.scene import Condition, Layout, Scene, SceneSpec, Size, class_difference, one_hot
+from photogram.scene import Condition, Layout, Scene, SceneSpec, class_difference, one_hot
 
 LEAST_FEATHER, MOST_FEATHER = 0.01, 100.0
 WIDTHS_BOUND = "must be one positive integer or more, one for each module"
@@ -61,11 +61,6 @@ def begin(network: nn.Module) -> None:
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-
-
-def upsampled(x: Float[Tensor, "n c h w"], size: Size) -> Float[Tensor, "n c H W"]:
-    """Bilinear, corners aligned, as the authors' library does it."""
-    return x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 
 def kept_or_computed_again(run: Callable[..., Tensor], checkpointing: bool, *inputs: object) -> Tensor:
@@ -104,10 +99,7 @@ class RefinementModule(nn.Module):
             # conv1 of the concatenation, features first, layout last. In two parts it needs no buffer for that, and no
             # copy of a slice of the buffer's gradient.
             from_features, from_layout = self.conv1.weight.split([x.shape[1], layout.shape[1]], dim=1)
-            if x.shape[-2:] != size and is_large(x, size):
-                x = conv_of_upsampled(x, from_features, size, self.dilation)
-            else:
-                x = F.conv2d(upsampled(x, size), from_features, None, 1, self.dilation, self.dilation)
+            x = conv_of_upsampled(x, from_features, size, self.dilation)
             x = self._guide(layout, from_layout, x)
         # The norm takes its statistics in float32 whatever it is given; its output is fresh, so ReLU may overwrite it.
         x = F.leaky_relu(self.norm1(x), 0.2, inplace=True)
@@ -365,6 +357,7 @@ class RegressionTraining:
 
     def step(self, scene: Scene, seen: int) -> dict[str, Tensor]:
         assert scene.condition.layout is not None and scene.photo is not None
+        self.adam.zero_grad()  # before the features need room
         with self.run.accelerator.autocast():
             paintings = self.generator(scene.condition.layout)
             if paintings.shape[1] == 1:
@@ -378,7 +371,6 @@ class RegressionTraining:
         # Look like the photograph, in pixels and in features of growing context (equation 1); of several paintings,
         # the one that does so best in each class (section 3.4).
         loss = (weights * terms).sum() if costs is None else best_by_class(torch.einsum("t,tnkp->nkp", weights, costs))
-        self.adam.zero_grad()
         self.run.accelerator.backward(loss)
         self.adam.step()
         return {"loss": loss, **dict(zip(self.perceptual.names, terms, strict=True))}

@@ -35,6 +35,11 @@ class Duel:
         adam = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=(beta1, 0.999), fused=True)
         return self.run.accelerator.prepare(nn.Sequential(network), adam)
 
+    def zero_gradients(self) -> None:
+        """Forget the last step's gradients; to be called before features need their room."""
+        self.generator_adam.zero_grad()
+        self.discriminator_adam.zero_grad()
+
     def share_statistics(self) -> None:
         """Give all processes the same running averages; to be called after a step's last backward pass."""
         if self.run.accelerator.num_processes > 1:

@@ -206,6 +206,7 @@ class GANSegmentationTraining(Duel):
     def step(self, scene: Scene, seen: int) -> dict[str, Tensor]:
         assert scene.condition.layout is not None and scene.photo is not None
         accelerator, classes = self.run.accelerator, scene.condition.layout.classes
+        self.zero_gradients()
         with accelerator.autocast():
             fake = self.generator(scene.condition.layout)
 
@@ -213,7 +214,6 @@ class GANSegmentationTraining(Duel):
         with accelerator.autocast():
             on_real, on_fake = self.discriminator(scene.photo), self.discriminator(fake.detach())
         d_loss = discriminator_loss("vanilla", on_real, on_fake)
-        self.discriminator_adam.zero_grad()
         accelerator.backward(d_loss)
         self.discriminator_adam.step()
 
@@ -223,7 +223,6 @@ class GANSegmentationTraining(Duel):
             logits = self.segmenter(fake)
         misread = cross_entropy(logits.float(), counted(classes, self.run.spec.void))
         loss = adversarial + self.recipe.segmentation * misread
-        self.generator_adam.zero_grad()
         accelerator.backward(loss)
         self.generator_adam.step()
         self.share_statistics()

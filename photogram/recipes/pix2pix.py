@@ -276,6 +276,7 @@ class Pix2PixTraining(Duel):
         share = linear_decay(seen, self.run.photographs, recipe.epochs, recipe.decay_epochs)
         for adam in (self.generator_adam, self.discriminator_adam):
             set_learning_rate(adam, recipe.learning_rate * share)
+        self.zero_gradients()
         classes, photo = jittered(scene.condition.layout.classes, scene.photo, recipe.jitter)
         with accelerator.autocast():
             fake = self.generator(Layout(classes))
@@ -286,7 +287,6 @@ class Pix2PixTraining(Duel):
         if recipe.gan:
             on_real, on_fake = self.judge(layout, photo), self.judge(layout, fake.detach())
             losses["discriminator"] = 0.5 * discriminator_loss(recipe.game, on_real, on_fake)
-            self.discriminator_adam.zero_grad()
             accelerator.backward(losses["discriminator"])
             self.discriminator_adam.step()
 
@@ -297,7 +297,6 @@ class Pix2PixTraining(Duel):
             with frozen(self.discriminator):
                 losses["adversarial"] = generator_loss(recipe.game, self.judge(layout, fake))
             loss = loss + recipe.gan * losses["adversarial"]
-        self.generator_adam.zero_grad()
         accelerator.backward(loss)
         self.generator_adam.step()
         self.share_statistics()

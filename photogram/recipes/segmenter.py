@@ -209,13 +209,13 @@ class SegmenterTraining:
         for group, share in zip(self.adam.param_groups, (1.0, self.recipe.encoder_rate), strict=True):
             group["lr"] = share * rate(self.recipe, seen)
 
+        self.adam.zero_grad()
         # Say what each pixel shows; rare classes weigh more, void does not count.
         with self.run.accelerator.autocast():
             logits = self.network(photo)
         weights = class_weights(self.pixels, self.run.spec.void, self.recipe.balance).to(logits.device)
         target = counted(classes, self.run.spec.void)
         loss = cross_entropy(logits.float(), target, weights)
-        self.adam.zero_grad()
         self.run.accelerator.backward(loss)
         self.adam.step()
         self._average(seen)
