@@ -103,6 +103,6 @@ def enlarged_rows(x: Float[Tensor, "n c h w"], size: Size, first: int, last: int
     made[:, : inside.start - first] = 0
     made[:, inside.stop - first :] = 0
     for row, upper in zip(inside, above, strict=True):
-        pair = (lines[:, one - above[0]] for one in (upper, min(upper + 1, lowest)))
-        torch.lerp(*pair, row * step - upper, out=made[:, row - first])
+        one, next_one = (lines[:, at - above[0]] for at in (upper, min(upper + 1, lowest)))
+        torch.lerp(one, next_one, row * step - upper, out=made[:, row - first])
     return made.permute(0, 3, 1, 2)
