@@ -34,6 +34,7 @@ bench: $(VENV)/.dev
 	$(RUN) benchmarks/loading.py
 	$(RUN) benchmarks/evaluation.py
 	$(RUN) benchmarks/layout_conv.py
+	$(RUN) benchmarks/startup.py
 	$(RUN) benchmarks/speed.py
 
 clean:

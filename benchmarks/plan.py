@@ -84,7 +84,7 @@ def main() -> None:
             "| | size | truth | measured | drawn | quick | bytes a pixel |\n| --- | --- | --- | --- | --- | --- | --- |"
         )
         for name in asked.recipes:
-            recipe = ready(known[name], largest)
+            recipe = ready(known[name], SceneSpec(CLASSES, largest), Path(folder))
             if hasattr(recipe, "perceptual"):
                 recipe = replace(recipe, perceptual=str(trunk), loss_weights=(1.0,) * 6)
             first = Asked(recipe, SceneSpec(CLASSES, largest), 4, asked.batch_size, asked.precision)

@@ -30,15 +30,18 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from photogram.allocator import keep_memory
 
-SEGMENTER = Path(__file__).parents[1] / "photogram/metrics/protocols/camvid-192x256-v1"
+if TYPE_CHECKING:
+    from photogram.scene import SceneSpec
+
 SIDE = 2048
 KINDS = ("synthesis", "step")
 
@@ -408,9 +411,10 @@ def main() -> None:
 
     known = {word(kind): kind for kind in members()}
     if asked.one:
-        recipe = ready(known[asked.recipes[0]], asked.size)
-        take = measure if asked.memory is None else measure_memory
-        print(json.dumps(take(recipe, asked.kinds[0], asked, asked.classes[0])))
+        with tempfile.TemporaryDirectory() as folder:
+            recipe = ready(known[asked.recipes[0]], spec(*asked.size, asked.classes[0]), Path(folder))
+            take = measure if asked.memory is None else measure_memory
+            print(json.dumps(take(recipe, asked.kinds[0], asked, asked.classes[0])))
         return
     print(f"{asked.size[0]} x {asked.size[1]}, batch {asked.batch_size}, {asked.precision}, {asked.repeats} turns")
     if asked.memory:
@@ -427,11 +431,14 @@ def main() -> None:
                 print(told(recipe, kind, classes, child(asked, recipe, kind, classes)), flush=True)
 
 
-def ready(kind: type[Any], size: tuple[int, int]) -> Any:
-    """A recipe at its defaults, with what it needs beside them."""
-    recipe = kind()
+def ready(kind: type[Any], spec: SceneSpec, folder: Path) -> Any:
+    """A recipe at its defaults, with what it needs beside them, written into a folder."""
+    from photogram.recipes.segmenter import SegmentationNetwork
+
+    recipe, size = kind(), spec.size
     if hasattr(recipe, "segmenter"):
-        recipe = replace(recipe, segmenter=str(SEGMENTER))
+        SegmentationNetwork(spec=spec, width=64).save_pretrained(folder / "segmenter")
+        recipe = replace(recipe, segmenter=str(folder / "segmenter"))
     if kind.__name__ == "CRN":  # one module more for each doubling
         widths = ((1024,) * 5 + (512, 512, 128, 32))[: (size[0] // 4).bit_length()]
         recipe = replace(recipe, widths=widths)
