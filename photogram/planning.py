@@ -320,6 +320,11 @@ def quick_look(asked: Asked, room: int, measure: Measure) -> Need | None:
     return None if second is None else drawn(asked, first, second)
 
 
+def is_light(asked: Asked, room: int) -> bool:
+    """Whether a training needs no look, as small as it is beside so many bytes."""
+    return LIGHT + A_PIXEL * asked.batch_size * asked.spec.size[0] * asked.spec.size[1] < room
+
+
 def refusal(asked: Asked, room: int) -> str | None:
     """Why a training cannot fit into the memory, and what could; None where it may fit.
 
@@ -330,8 +335,7 @@ def refusal(asked: Asked, room: int) -> str | None:
     Raises:
         UserError: where it cannot be started.
     """
-    pixels = asked.batch_size * asked.spec.size[0] * asked.spec.size[1]
-    if LIGHT + A_PIXEL * pixels < room:
+    if is_light(asked, room):
         return None
     measure = cache(lambda one: dry_run(one, whole=False))
 

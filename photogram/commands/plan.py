@@ -51,6 +51,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _plan(asked: PlanFlags, recipe: Any) -> int:
+    from rich.console import Console
+
     from photogram import planning
     from photogram.data.folder import Folder
     from photogram.training import Plan, check_plan
@@ -62,6 +64,7 @@ def _plan(asked: PlanFlags, recipe: Any) -> int:
     data = Folder(asked.data, "train", size=asked.size or size_of_first(asked.data)[0])
     check_plan(recipe, data, Plan(steps=1, batch_size=asked.batch_size, precision=asked.precision))
     training = planning.Asked(recipe, data.spec, len(data), asked.batch_size, asked.precision, asked.start_from)
+    Console(stderr=True).print("measuring: two steps of the training, minutes where it is large")
     found = planning.plan(training, budget, room)
     if asked.json_:
         print(json.dumps([asdict(way) for way in found], indent=2))

@@ -99,21 +99,25 @@ def _run_training(asked: TrainFlags, recipe: Any) -> int:
     check_plan(recipe, data, plan)  # before the doctor, who takes longer
     has_val = _quick_check(asked.data, size, console)
     if asked.check_memory and main and not saved_steps(asked.out / "state"):
-        _refuse_what_cannot_fit(Asked(recipe, data.spec, len(data), plan.batch_size, plan.precision, plan.start_from))
+        asked_for = Asked(recipe, data.spec, len(data), plan.batch_size, plan.precision, plan.start_from)
+        _refuse_what_cannot_fit(asked_for, console)
     val = Folder(asked.data, "val", size=size, fit=asked.fit, photos=False) if has_val else None
     train(recipe, data, asked.out, plan, val, _judge(asked, size, has_val))
     console.print(f"trained; open {asked.out / 'report.html'}", highlight=False, soft_wrap=True)
     return 0
 
 
-def _refuse_what_cannot_fit(asked: Asked) -> None:
+def _refuse_what_cannot_fit(asked: Asked, console: Console) -> None:
     """Refuse now what would fail in its first step, or be killed."""
     import torch
 
-    from photogram.planning import available_memory, refusal
+    from photogram.planning import available_memory, is_light, refusal
 
     beside = 1 if torch.cuda.is_available() else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    message = refusal(asked, available_memory() // beside)
+    room = available_memory() // beside
+    if not is_light(asked, room):
+        console.print("measuring whether this fits into the memory; --no-check-memory begins at once")
+    message = refusal(asked, room)
     if message:
         raise UserError(message)
 
