@@ -60,10 +60,13 @@ class _ConvOfUpsampled(torch.autograd.Function):
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         (x, weight), size, by = ctx.saved_tensors, ctx.size, [ctx.dilation] * 2  # pyright: ignore
         needed = ctx.needs_input_grad  # pyright: ignore[reportAttributeAccessIssue]
+        with torch.enable_grad():  # its gradient too is torch's own choice: on a GPU another one is deterministic
+            x = x.detach().requires_grad_(needed[0])
+            enlarged = upsampled(x, size)
         large, of_weight, _ = torch.ops.aten.convolution_backward(
-            grads[0], upsampled(x, size), weight, None, [1, 1], by, by, False, [0, 0], 1, [needed[0], needed[1], False]
+            grads[0], enlarged.detach(), weight, None, [1, 1], by, by, False, [0, 0], 1, [needed[0], needed[1], False]
         )
-        small = torch.ops.aten.upsample_bilinear2d_backward(large, size, x.shape, True) if needed[0] else None
+        small = torch.autograd.grad(enlarged, x, large)[0] if needed[0] else None
         return small, of_weight, None, None
 
 
