@@ -2,7 +2,7 @@
 
 A convolution on a CPU first casts its weight to bfloat16, where that is asked for, and brings it into blocks that suit
 the processor. Where the features are small that takes longer than the convolution: for 512 channels at 4 x 8, ten
-times (benchmarks/speed.py, pix2pix). `KeptWeights` keeps what comes of it; results are the same bits.
+times (benchmarks/speed.py, pix2pix). `KeptWeights` keeps what comes of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,17 @@ _NAMES = {
     torch.conv2d: ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
     torch.conv_transpose2d: ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"),
 }
-_PACKS = torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")
+_OPERATIONS = (
+    "_convolution_pointwise",
+    "_convolution_transpose_pointwise",
+    "_reorder_convolution_weight",
+    "_reorder_convolution_transpose_weight",
+)
+_PACKS = (
+    torch.backends.mkldnn.is_available()
+    and platform.machine() in ("x86_64", "AMD64")
+    and all(hasattr(torch.ops.mkldnn, name) for name in _OPERATIONS)  # of torch's own, which may change
+)
 _DEFAULTS = {"bias": None, "stride": 1, "padding": 0, "output_padding": 0, "dilation": 1, "groups": 1}
 
 
