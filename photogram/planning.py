@@ -54,6 +54,11 @@ class Asked:
     precision: str = "auto"
     start_from: Path | None = None
 
+    @property
+    def pixels(self) -> int:
+        """Of a batch."""
+        return self.batch_size * self.spec.size[0] * self.spec.size[1]
+
     def at(self, size: Size) -> Asked:
         return replace(self, spec=self.spec.resized(size))
 
@@ -191,11 +196,17 @@ def smaller_sizes(size: Size, multiple: int, shares: tuple[float, float] = HALF)
 
 def drawn(asked: Asked, first: Need, second: Need) -> Need:
     """What a line through two needs says of a training."""
-    pixels = asked.batch_size * asked.spec.size[0] * asked.spec.size[1]
-    share = (pixels - first.pixels) / (second.pixels - first.pixels)
+    share = (asked.pixels - first.pixels) / (second.pixels - first.pixels)
     peaks = {part: round(least + share * (second.peaks[part] - least)) for part, least in first.peaks.items()}
     seconds = first.seconds + share * (second.seconds - first.seconds)
     return Need(asked.spec.size, peaks, seconds, False, asked.batch_size)
+
+
+def at_most(asked: Asked, first: Need) -> Need:
+    """What a training needs if all that a smaller one took grows with the pixels."""
+    share = asked.pixels / first.pixels
+    peaks = {part: round(share * peak) for part, peak in first.peaks.items()}
+    return Need(asked.spec.size, peaks, share * first.seconds, False, asked.batch_size)
 
 
 Measure = Callable[[Asked], Need | None]
@@ -213,15 +224,13 @@ def need(asked: Asked, room: int, measure: Measure) -> Need | None:
     Returns:
         None where even half its size does not fit.
     """
-    size = asked.spec.size
-    smaller = smaller_sizes(size, asked.recipe.size_multiple())
+    smaller = smaller_sizes(asked.spec.size, asked.recipe.size_multiple())
     if smaller is None:
         return measure(asked)
     first = measure(asked.at(smaller[0]))
     if first is None:
         return None
-    most = first.peak * (size[0] * size[1]) / (smaller[0][0] * smaller[0][1])  # as if all grew with the pixels
-    if most < ROOM * room:
+    if at_most(asked, first).peak < ROOM * room:
         return measure(asked)
     second = measure(asked.at(smaller[1]))
     if second is None:
@@ -276,17 +285,21 @@ def plan(asked: Asked, budget: int, room: int) -> list[Way]:
     """
     measure = cache(dry_run)
     first = need(asked, room, measure)
-    found = [Way("", first, first is not None and first.peak <= budget, True)]
+    found = [Way("", first, _within(first, budget), True)]
     if found[0].fits:
         return found
     for change, other, exact in ways(asked):
         its = need(other, room, measure)
-        found.append(Way(change, its, its is not None and its.peak <= budget, exact))
+        found.append(Way(change, its, _within(its, budget), exact))
     size = _size_that_fits(asked, budget, measure)
     if size is not None:
         its = need(asked.at(size), room, measure)
-        found.append(Way(flag("size", size), its, its is not None and its.peak <= budget, False))
+        found.append(Way(flag("size", size), its, _within(its, budget), False))
     return found
+
+
+def _within(need: Need | None, budget: int) -> bool:
+    return need is not None and need.peak <= budget
 
 
 def _size_that_fits(asked: Asked, budget: int, measure: Measure) -> Size | None:
@@ -312,17 +325,16 @@ def quick_look(asked: Asked, room: int, measure: Measure) -> Need | None:
     first = measure(asked.at(smaller[0]))
     if first is None:
         return None
-    pixels = asked.batch_size * asked.spec.size[0] * asked.spec.size[1]
-    most = {part: round(peak * pixels / first.pixels) for part, peak in first.peaks.items()}
-    if max(most.values()) <= room:
-        return replace(first, size=asked.spec.size, peaks=most, measured=False)
+    most = at_most(asked, first)
+    if most.peak <= room:
+        return most
     second = measure(asked.at(smaller[1]))
     return None if second is None else drawn(asked, first, second)
 
 
 def is_light(asked: Asked, room: int) -> bool:
     """Whether a training needs no look, as small as it is beside so many bytes."""
-    return LIGHT + A_PIXEL * asked.batch_size * asked.spec.size[0] * asked.spec.size[1] < room
+    return LIGHT + A_PIXEL * asked.pixels < room
 
 
 def refusal(asked: Asked, room: int) -> str | None:
@@ -335,20 +347,15 @@ def refusal(asked: Asked, room: int) -> str | None:
     Raises:
         UserError: where it cannot be started.
     """
-    if is_light(asked, room):
-        return None
     measure = cache(lambda one: dry_run(one, whole=False))
 
-    def fits(its: Need | None) -> bool:
-        return its is not None and its.peak <= DOUBT * room
-
     first = quick_look(asked, room, measure)
-    if fits(first):
+    if _within(first, round(DOUBT * room)):
         return None
     takes = "more" if first is None else f"about {amount(first.peak)}"
     height, width = asked.spec.size
     said = f"--size {height} {width} --batch-size {asked.batch_size}: takes {takes}, and there are {amount(room)}"
-    could = [change for change, other, _ in ways(asked) if fits(quick_look(other, room, measure))]
+    could = [change for change, other, _ in ways(asked) if _within(quick_look(other, room, measure), room)]
     advice = f"what fits: {' or '.join(could)}; " if could else "use a smaller --size; "
     return f"{said}; {advice}`photogram plan` tells more, and --no-check-memory tries all the same"
 

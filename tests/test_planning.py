@@ -214,9 +214,9 @@ def said(machine: Machine, room: int, monkeypatch, **changes: object) -> str | N
     return planning.refusal(asked(**changes), room)
 
 
-def test_what_is_light_is_not_looked_at(monkeypatch):
-    machine = Machine(0)
-    assert said(machine, 64 * GB, monkeypatch) is None and not machine.runs
+def test_what_is_light():
+    assert planning.is_light(asked(), 64 * GB) and not planning.is_light(asked(), 4 * GB)
+    assert not planning.is_light(asked(spec=SPEC.resized((1024, 2048))), 64 * GB)
 
 
 def test_what_fits_whatever_it_grows_with_is_looked_at_once(heavy, monkeypatch):
@@ -351,6 +351,7 @@ def test_the_command(tmp_path: Path, capsys, monkeypatch):
     words = ["plan", "crn", "--data", str(data), "--widths", "8", "8", "--perceptual", "squeezenet", "--steps", "9"]
     assert main([*words, "--memory", "64GB", "--json"]) == 0
     (only,) = json.loads(capsys.readouterr().out)
+    assert only["need"]["peak"] == max(only["need"]["peaks"].values()) > 0
     assert only["fits"] and only["need"]["measured"] and only["need"]["size"] == [32, 64]
     monkeypatch.setattr(planning, "dry_run", lambda one: took(one, GB))
     assert main([*words, "--memory", "1MB"]) == 1

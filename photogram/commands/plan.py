@@ -67,10 +67,17 @@ def _plan(asked: PlanFlags, recipe: Any) -> int:
     Console(stderr=True).print("measuring: two steps of the training, minutes where it is large")
     found = planning.plan(training, budget, room)
     if asked.json_:
-        print(json.dumps([asdict(way) for way in found], indent=2))
+        print(json.dumps([_for_programs(way) for way in found], indent=2))
     else:
         _show(found, asked, budget)
     return 0 if any(way.fits for way in found) else 1
+
+
+def _for_programs(way: Any) -> dict[str, Any]:
+    told = asdict(way)
+    if way.need is not None:
+        told["need"]["peak"] = way.need.peak
+    return told
 
 
 def _show(found: Sequence[Any], asked: PlanFlags, budget: int) -> None:

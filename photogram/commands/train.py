@@ -115,8 +115,9 @@ def _refuse_what_cannot_fit(asked: Asked, console: Console) -> None:
 
     beside = 1 if torch.cuda.is_available() else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     room = available_memory() // beside
-    if not is_light(asked, room):
-        console.print("measuring whether this fits into the memory; --no-check-memory begins at once")
+    if is_light(asked, room):
+        return
+    console.print("measuring whether this fits into the memory; --no-check-memory begins at once")
     message = refusal(asked, room)
     if message:
         raise UserError(message)
