@@ -9,6 +9,8 @@ Milliseconds of a forward pass (with what must be made of the layout before it) 
 - strips: the same, planes of a few rows at a time, so that they stay in the cache (forward alone);
 - all bags: look-ups of every window's classes, tap by tap (forward alone);
 - ours: one look-up where a window is one class, bags elsewhere.
+
+The rule takes planes or ours, at synthesis and in training.
 """
 
 from __future__ import annotations
@@ -101,7 +103,8 @@ def compare(case: tuple[str, int, int, int, int, Window], count: int, dtype: tor
         )
     cells = [f"{forward[key]:.0f}" if key in forward else "-" for key in ("planes", "strips", "all bags", "ours")]
     cells += [f"{backward[key]:.0f}" for key in ("planes", "ours")]
-    rule = "ours" if level.looked_up(weight) else "planes"
+    rules = [level.looked_up(w, window.stride) for w in (plain, weight)]
+    rule = ", ".join("ours" if rule else "planes" for rule in rules)
     return [f"{name}, {height // factor} x {width // factor}", str(count), f"{share:.0%}", *cells, rule]
 
 

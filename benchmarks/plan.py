@@ -39,8 +39,11 @@ def words(recipe: Any) -> list[str]:
     for name, value in vars(recipe).items():
         if value == getattr(type(recipe)(), name):
             continue
-        found.append(f"--{name.replace('_', '-')}")
-        found += [] if value is True else [str(v) for v in (value if isinstance(value, tuple) else (value,))]
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            found.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            found += [f"--{flag}", *map(str, value if isinstance(value, tuple) else (value,))]
     return found
 
 
@@ -62,7 +65,7 @@ def main() -> None:
     from photogram.data.toy import write_toy
     from photogram.data.toy_layout import CLASSES
     from photogram.nn.trunks import VGG
-    from photogram.planning import GB, QUARTER, Asked, drawn, dry_run, quick_look, smaller_sizes
+    from photogram.planning import GB, HALF, Asked, drawn, dry_run, quick_look, smaller_needs
     from photogram.recipes import members, word
     from photogram.scene import SceneSpec
 
@@ -88,17 +91,15 @@ def main() -> None:
             if hasattr(recipe, "perceptual"):
                 recipe = replace(recipe, perceptual=str(trunk), loss_weights=(1.0,) * 6)
             first = Asked(recipe, SceneSpec(CLASSES, largest), 4, asked.batch_size, asked.precision)
-            dry, quick = cache(dry_run), cache(lambda one: dry_run(one, whole=False))
-            smaller, multiple = smaller_sizes(largest, recipe.size_multiple()), recipe.size_multiple()
-            sizes = [*smaller, largest] if smaller else [(multiple, multiple * n) for n in (1, 2, 3)]
-            needs = [dry(first.at(size)) for size in sizes]
-            for size, its in zip(sizes, needs, strict=True):
+            dry, quick = cache(dry_run), cache(lambda one: dry_run(one, "steps"))
+            needs = [*smaller_needs(first, HALF, dry), dry(first)]
+            for its in needs:
+                size = its.size
                 true = truth(recipe, name, data, size, asked.batch_size, asked.precision)
                 found = {"measured": its}
-                if smaller and size == largest:
+                if size == largest and len(needs) == 3:
                     found["drawn"] = drawn(first, needs[0], needs[1])
-                    if smaller_sizes(size, recipe.size_multiple(), QUARTER):
-                        found["quick"] = quick_look(first, 0, quick)
+                    found["quick"] = quick_look(first, 0, quick)
                 cells = [
                     f"{n.peak / GB:.2f} GB ({n.peak / true - 1:+.0%})" if n else "-"
                     for n in map(found.get, ("measured", "drawn", "quick"))

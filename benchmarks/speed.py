@@ -90,7 +90,7 @@ def planes_only(contiguous: bool) -> Iterator[None]:
     from photogram.recipes import crn
 
     kept, made = layout_conv.LayoutLevel.looked_up, layout_conv.LayoutLevel.planes.func
-    layout_conv.LayoutLevel.looked_up = lambda self, weight: False
+    layout_conv.LayoutLevel.looked_up = lambda self, weight, stride=1: False
     if contiguous:  # the naive twin, which keeps what it has enlarged, too
         crn.conv_of_upsampled = lambda x, weight, size, dilation: torch.nn.functional.conv2d(
             strips.upsampled(x, size), weight, None, 1, dilation, dilation

@@ -15,7 +15,9 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -32,6 +34,8 @@ LIGHT, A_PIXEL = 4 * GB, 64 * 2**10
 """Bytes, and bytes a pixel of a batch, below which a training is begun without a look (benchmarks/plan.py)."""
 DOUBT = 1.1
 """So many times the memory here must be needed, as quick looks tell, before a training is refused."""
+TRIES = 3
+"""So many smaller sizes are measured to find one that fits."""
 
 
 @dataclass(frozen=True)
@@ -121,31 +125,20 @@ def parse_memory(text: str) -> int:
     return int(float(found[1]) * UNITS[unit])
 
 
-def available_memory() -> int:
-    """Bytes that a training could take here: of the first GPU, or of the machine, as far as we may use it."""
-    import psutil
-    import torch
-
-    if torch.cuda.is_available():
-        return int(torch.cuda.mem_get_info()[0])
-    free = int(psutil.virtual_memory().available)
-    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
-    try:  # what a container may take
-        allowed = limit.read_text().strip()
-        return free if allowed == "max" else min(free, max(0, int(allowed) - int(used.read_text())))
-    except (OSError, ValueError):
-        return free
+class Unmeasured(RuntimeError):
+    """A dry run ended in a way that says nothing of memory; the last that it said."""
 
 
-def dry_run(asked: Asked, whole: bool = True) -> Need | None:
+def dry_run(asked: Asked, until: str = "saving") -> Need | None:
     """Measure a training at its size; None where there is too little memory.
 
     Args:
         asked: the training.
-        whole: not its steps alone, but how it paints and saves too.
+        until: its last part to be measured: start, steps or saving.
 
     Raises:
         UserError: where it cannot be started.
+        Unmeasured: where it failed otherwise.
     """
     question = {
         "recipe": type(asked.recipe).__name__,
@@ -155,16 +148,21 @@ def dry_run(asked: Asked, whole: bool = True) -> Need | None:
         "batch_size": asked.batch_size,
         "precision": asked.precision,
         "from": None if asked.start_from is None else str(asked.start_from),
-        "whole": whole,
+        "until": until,
     }
     command, environment = [sys.executable, "-m", "photogram.commands.dryrun"], {**os.environ}
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):  # alone, whoever asks
         environment.pop(name, None)
-    done = subprocess.run(command, input=json.dumps(question), capture_output=True, text=True, env=environment)
-    if done.returncode < 0:  # killed, as the kernel does where memory is at an end
+    try:
+        with tempfile.TemporaryDirectory(prefix="photogram-plan-") as folder:  # ours: a killed child removes none
+            given = json.dumps(question | {"folder": folder})
+            done = subprocess.run(command, input=given, capture_output=True, text=True, env=environment)
+    except OSError as e:
+        raise Unmeasured(str(e)) from None
+    if done.returncode in _KILLED:
         return None
     if done.returncode:
-        raise RuntimeError(f"the dry run failed:\n{done.stderr[-3000:]}")
+        raise Unmeasured((done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1])
     found = json.loads(done.stdout.splitlines()[-1])
     if "mistake" in found:
         raise UserError(found["mistake"])
@@ -173,25 +171,50 @@ def dry_run(asked: Asked, whole: bool = True) -> Need | None:
     return Need(asked.spec.size, found["peaks"], float(found["seconds"]), True, asked.batch_size)
 
 
+_KILLED = (-9, -6)
+"""How a process ends where memory is at an end: by the kernel, or by an allocation that nothing catches."""
 HALF, QUARTER = (0.5, 0.75), (0.25, 0.375)
 """Shares of each side at which a size is measured that is too large itself: to plan, and for a quick look."""
+LARGER = 0.125
+"""By so much the share grows where a recipe cannot train at a size so small."""
 
 
-def smaller_sizes(size: Size, multiple: int, shares: tuple[float, float] = HALF) -> tuple[Size, Size] | None:
-    """Two sizes of about these shares of each side; None where a size is too small to be made smaller."""
-    found: list[Size] = []
-    least, most = 0, size[0] * size[1]
+def smaller_size(size: Size, multiple: int, share: float, least: int = 0) -> Size | None:
+    """The size nearest to a share of each side, of more pixels than the least and fewer than the size itself."""
+    sides = [{max(1, math.floor(n * share / multiple)), math.ceil(n * share / multiple)} for n in size]
+    possible = [(height * multiple, width * multiple) for height, width in itertools.product(*sides)]
+    possible = [(height, width) for height, width in possible if least < height * width < size[0] * size[1]]
+    away = {one: sum(abs(n / m - share) for n, m in zip(one, size, strict=True)) for one in possible}
+    return min(possible, key=lambda one: (away[one], one), default=None)
+
+
+Measure = Callable[[Asked], Need | None]
+"""`dry_run`, which remembers what it has measured."""
+
+
+def smaller_needs(asked: Asked, shares: Sequence[float], measure: Measure) -> list[Need | None]:
+    """What growing sizes need, one for each share, at which the recipe can train; fewer where there are not so many.
+
+    Raises:
+        UserError: for a mistake that is not of the size.
+    """
+    found: list[Need | None] = []
+    least, multiple = 0, asked.recipe.size_multiple()
     for share in shares:
-        sides = [{max(1, math.floor(n * share / multiple)), math.ceil(n * share / multiple)} for n in size]
-        possible = [(height * multiple, width * multiple) for height, width in itertools.product(*sides)]
-        possible = [(height, width) for height, width in possible if least < height * width < most]
-        if not possible:
-            return None
-        found.append(
-            min(possible, key=lambda one: (sum(abs(n / m - share) for n, m in zip(one, size, strict=True)), one))
-        )
-        least = found[-1][0] * found[-1][1]
-    return found[0], found[1]
+        while share < 1:
+            size, share = smaller_size(asked.spec.size, multiple, share, least), share + LARGER
+            if size is None:
+                continue
+            try:
+                found.append(measure(asked.at(size)))
+            except UserError:
+                dry_run(asked, "start")  # where that is refused too, it is not for the size
+                continue
+            least = size[0] * size[1]
+            break
+        if found and found[-1] is None:
+            break
+    return found
 
 
 def drawn(asked: Asked, first: Need, second: Need) -> Need:
@@ -209,10 +232,6 @@ def at_most(asked: Asked, first: Need) -> Need:
     return Need(asked.spec.size, peaks, share * first.seconds, False, asked.batch_size)
 
 
-Measure = Callable[[Asked], Need | None]
-"""`dry_run`, which remembers what it has measured."""
-
-
 def need(asked: Asked, room: int, measure: Measure) -> Need | None:
     """What a training needs: measured, where it fits into the memory that there is.
 
@@ -224,52 +243,68 @@ def need(asked: Asked, room: int, measure: Measure) -> Need | None:
     Returns:
         None where even half its size does not fit.
     """
-    smaller = smaller_sizes(asked.spec.size, asked.recipe.size_multiple())
-    if smaller is None:
+    first = smaller_needs(asked, HALF[:1], measure)
+    if not first:
         return measure(asked)
-    first = measure(asked.at(smaller[0]))
-    if first is None:
+    if first[0] is None:
         return None
-    if at_most(asked, first).peak < ROOM * room:
+    if at_most(asked, first[0]).peak < ROOM * room:
         return measure(asked)
-    second = measure(asked.at(smaller[1]))
-    if second is None:
+    guess = _drawn(asked, HALF, measure)
+    return (measure(asked) or guess) if guess is not None and guess.peak < ROOM * room else guess
+
+
+def _drawn(asked: Asked, shares: Sequence[float], measure: Measure) -> Need | None:
+    """A line through two smaller needs, where there are two; None where one of them is too large."""
+    smaller = smaller_needs(asked, shares, measure)
+    known = [one for one in smaller if one is not None]
+    if len(known) < len(smaller):
         return None
-    guess = drawn(asked, first, second)
-    return (measure(asked) or guess) if guess.peak < ROOM * room else guess
+    return drawn(asked, known[0], known[1]) if len(known) == 2 else measure(asked)
 
 
 def ways(asked: Asked) -> list[tuple[str, Asked, bool]]:
     """What could be changed so that less memory is needed: flags, the training, and whether it learns the same."""
     found: list[tuple[str, Asked, bool]] = []
     recipe = asked.recipe
+    if getattr(recipe, "remember", 0):
+        recipe = replace(recipe, remember=0.0)
+        found.append(("--remember 0", replace(asked, recipe=recipe), True))
+    without = "--remember 0 " if found else ""
     thrifty = replace(recipe, checkpointing=True) if getattr(recipe, "checkpointing", None) is False else None
     if thrifty is not None:
-        found.append(("--checkpointing", replace(asked, recipe=thrifty), True))
+        found.append((f"{without}--checkpointing", replace(asked, recipe=thrifty), True))
+    least = f"{without}--checkpointing " if thrifty is not None else without
     batch = asked.batch_size // 2
     while batch:
-        found.append((flag("batch_size", batch), replace(asked, batch_size=batch), False))
+        found.append((without + flag("batch_size", batch), replace(asked, recipe=recipe, batch_size=batch), False))
         batch //= 2
+    if asked.batch_size > 1 and thrifty is not None:
+        found.append((f"{least}--batch-size 1", replace(asked, recipe=thrifty, batch_size=1), False))
     if asked.precision == "fp32":
-        found.append(("--precision bf16", replace(asked, precision="bf16"), False))
+        found.append((f"{without}--precision bf16", replace(asked, recipe=recipe, precision="bf16"), False))
         if thrifty is not None:
             both = replace(asked, recipe=thrifty, precision="bf16")
-            found.append(("--checkpointing --precision bf16", both, False))
-    if getattr(recipe, "train_last", None) == 0 and asked.start_from is not None:
+            found.append((f"{least}--precision bf16", both, False))
+    modules = len(getattr(recipe, "widths", ()))
+    if getattr(recipe, "train_last", None) == 0 and modules > 2 and asked.start_from is not None:
         last = replace(asked, recipe=replace(thrifty or recipe, train_last=2))
-        found.append(("--checkpointing --train-last 2" if thrifty else "--train-last 2", last, False))
+        found.append((f"{least}--train-last 2", last, False))
     return found
 
 
-def largest_size(asked: Asked, first: Need, second: Need, budget: int) -> Size | None:
-    """The largest size of the same aspect that fits, from two needs."""
+def sizes_that_may_fit(asked: Asked, smaller: Sequence[Need | None], budget: int) -> Iterator[Size]:
+    """Sizes of the same aspect from the largest that fits by a line through two needs down to the second of these."""
+    if len(smaller) < 2 or smaller[0] is None or smaller[1] is None:
+        return
     multiple, (height, width) = asked.recipe.size_multiple(), asked.spec.size
     for rows in range(height // multiple - 1, 0, -1):
         columns = max(1, round(rows * multiple * width / height / multiple))
         size = (rows * multiple, columns * multiple)
-        if drawn(asked.at(size), first, second).peak <= budget:
-            return size
-    return None
+        if size[0] * size[1] < smaller[0].size[0] * smaller[0].size[1]:
+            return
+        if drawn(asked.at(size), smaller[0], smaller[1]).peak <= budget:
+            yield size
 
 
 def plan(asked: Asked, budget: int, room: int) -> list[Way]:
@@ -289,25 +324,21 @@ def plan(asked: Asked, budget: int, room: int) -> list[Way]:
     if found[0].fits:
         return found
     for change, other, exact in ways(asked):
-        its = need(other, room, measure)
-        found.append(Way(change, its, _within(its, budget), exact))
-    size = _size_that_fits(asked, budget, measure)
-    if size is not None:
-        its = need(asked.at(size), room, measure)
-        found.append(Way(flag("size", size), its, _within(its, budget), False))
+        with suppress(UserError):  # no way of this recipe
+            its = need(other, room, measure)
+            found.append(Way(change, its, _within(its, budget), exact))
+    sizes = sizes_that_may_fit(asked, smaller_needs(asked, HALF, measure), budget)
+    for size in itertools.islice(sizes, TRIES):
+        with suppress(UserError):
+            its = need(asked.at(size), room, measure)
+            found.append(Way(flag("size", size), its, _within(its, budget), False))
+            if found[-1].fits:
+                break
     return found
 
 
 def _within(need: Need | None, budget: int) -> bool:
     return need is not None and need.peak <= budget
-
-
-def _size_that_fits(asked: Asked, budget: int, measure: Measure) -> Size | None:
-    smaller = smaller_sizes(asked.spec.size, asked.recipe.size_multiple())
-    if smaller is None:
-        return None
-    first, second = (measure(asked.at(size)) for size in smaller)
-    return None if first is None or second is None else largest_size(asked, first, second, budget)
 
 
 def quick_look(asked: Asked, room: int, measure: Measure) -> Need | None:
@@ -318,23 +349,18 @@ def quick_look(asked: Asked, room: int, measure: Measure) -> Need | None:
         room: bytes that there are here; where less is needed whatever it grows with, one size is enough.
         measure: at the size of what it is given.
     """
-    multiple = asked.recipe.size_multiple()
-    smaller = smaller_sizes(asked.spec.size, multiple, QUARTER) or smaller_sizes(asked.spec.size, multiple)
-    if smaller is None:
+    first = smaller_needs(asked, QUARTER[:1], measure)
+    if not first:
         return measure(asked)
-    first = measure(asked.at(smaller[0]))
-    if first is None:
+    if first[0] is None:
         return None
-    most = at_most(asked, first)
-    if most.peak <= room:
-        return most
-    second = measure(asked.at(smaller[1]))
-    return None if second is None else drawn(asked, first, second)
+    most = at_most(asked, first[0])
+    return most if most.peak <= room else _drawn(asked, QUARTER, measure)
 
 
 def is_light(asked: Asked, room: int) -> bool:
-    """Whether a training needs no look, as small as it is beside so many bytes."""
-    return LIGHT + A_PIXEL * asked.pixels < room
+    """Whether a training of any recipe at its defaults would fit into so many bytes, so that it needs no look."""
+    return LIGHT + A_PIXEL * asked.pixels + GB * getattr(asked.recipe, "remember", 0) < room
 
 
 def refusal(asked: Asked, room: int) -> str | None:
@@ -346,8 +372,9 @@ def refusal(asked: Asked, room: int) -> str | None:
 
     Raises:
         UserError: where it cannot be started.
+        Unmeasured: where that cannot be found out.
     """
-    measure = cache(lambda one: dry_run(one, whole=False))
+    measure = cache(lambda one: dry_run(one, "steps"))
 
     first = quick_look(asked, room, measure)
     if _within(first, round(DOUBT * room)):
@@ -355,7 +382,12 @@ def refusal(asked: Asked, room: int) -> str | None:
     takes = "more" if first is None else f"about {amount(first.peak)}"
     height, width = asked.spec.size
     said = f"--size {height} {width} --batch-size {asked.batch_size}: takes {takes}, and there are {amount(room)}"
-    could = [change for change, other, _ in ways(asked) if _within(quick_look(other, room, measure), room)]
+    could = []
+    for change, other, _ in ways(asked):
+        with suppress(UserError):
+            could += [change] if _within(quick_look(other, room, measure), room) else []
+    sizes = sizes_that_may_fit(asked, smaller_needs(asked, QUARTER, measure), room)
+    could += [flag("size", size) for size in itertools.islice(sizes, 1)]
     advice = f"what fits: {' or '.join(could)}; " if could else "use a smaller --size; "
     return f"{said}; {advice}`photogram plan` tells more, and --no-check-memory tries all the same"
 

@@ -182,7 +182,7 @@ def synthesize(
         stack.enter_context(ready_to_paint(generator, precision))
         studio = _Studio(generator, out, seed, size, options, choose, quiet)
         studio.work(items, None if known is None else len(known), places.finished())
-        drawn, undrawn = draw_overview(studio.done, generator.spec, out) if sheet else (None, [])
+        drawn, undrawn = draw_overview(studio.done, generator.spec, out, places.numbered) if sheet else (None, [])
         if animate and studio.done:
             with writing(out):
                 write_animation(sorted(place.target for place in studio.done), out / ANIMATION, animate)

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from test_crn import Blur, count_flops, random_layout, randomise_norms, spec_of
-from test_crn_candidates import Saved
+from test_crn_candidates import assert_checkpointing_changes_nothing_but_memory
 from test_crn_training import run_of, scene
 from torch import Tensor, nn
 
@@ -119,21 +119,7 @@ def test_every_parameter_learns(recipe: Regression, blur: None):
 
 @pytest.mark.parametrize("recipe", [FULL, CODER, replace(CODER, no_skips=True)])
 def test_checkpointing_changes_nothing_but_memory(recipe: Any, blur: None):
-    results, kept = [], []
-    for checkpointing in (False, True):
-        torch.manual_seed(0)
-        training = replace(recipe, checkpointing=checkpointing).start(run_of(spec_of(4, (32, 64))))
-        network = training.published_generator
-        saved = Saved(network)
-        with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor):
-            network(random_layout((32, 64))).sum().backward()
-        network.zero_grad()
-        losses = [training.step(scene(n, size=(32, 64)), n)["loss"].item() for n in range(3)]
-        results.append((losses, [p.detach().clone() for p in network.parameters()]))
-        kept.append(saved.total)
-    assert results[0][0] == results[1][0]
-    assert all(torch.equal(a, b) for a, b in zip(results[0][1], results[1][1], strict=True))
-    assert kept[1] < 0.7 * kept[0]
+    assert_checkpointing_changes_nothing_but_memory(recipe, run_of(spec_of(4, (32, 64))))
 
 
 @pytest.mark.parametrize("recipe", [FULL, CODER])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from photogram.errors import UserError
 from photogram.nn import perceptual
 from photogram.nn.perceptual import PerceptualLoss, best_by_class, masked_absolute_difference
+from photogram.recipe import Run
 from photogram.recipes.crn import CRN, CascadedRefinementNetwork, Choice, assembled, blurred, hand_over
 from photogram.scene import Layout, SceneSpec, one_hot
 
@@ -336,14 +338,11 @@ class Saved:
         return sum(self.found.values())
 
 
-@pytest.mark.parametrize("train_last", [0, 1])
-def test_checkpointing_changes_nothing_but_memory(blur: None, tmp_path: Path, train_last: int):
-    CascadedRefinementNetwork(spec=spec_of(4, (32, 64)), widths=(8, 8, 8, 8)).save_pretrained(tmp_path)
+def assert_checkpointing_changes_nothing_but_memory(recipe: Any, run: Run) -> None:
     results, kept = [], []
     for checkpointing in (False, True):
         torch.manual_seed(0)
-        recipe = replace(RECIPE, widths=(8, 8, 8, 8), checkpointing=checkpointing, train_last=train_last)
-        training = recipe.start(replace(run_of(spec_of(4, (32, 64))), start_from=tmp_path))
+        training = replace(recipe, checkpointing=checkpointing).start(run)
         network = training.published_generator
         saved = Saved(network)
         with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor):
@@ -355,6 +354,13 @@ def test_checkpointing_changes_nothing_but_memory(blur: None, tmp_path: Path, tr
     assert results[0][0] == results[1][0]
     assert all(torch.equal(a, b) for a, b in zip(results[0][1], results[1][1], strict=True))
     assert kept[1] < 0.7 * kept[0]
+
+
+@pytest.mark.parametrize("train_last", [0, 1])
+def test_checkpointing_changes_nothing_but_memory(blur: None, tmp_path: Path, train_last: int):
+    CascadedRefinementNetwork(spec=spec_of(4, (32, 64)), widths=(8, 8, 8, 8)).save_pretrained(tmp_path)
+    recipe = replace(RECIPE, widths=(8, 8, 8, 8), train_last=train_last)
+    assert_checkpointing_changes_nothing_but_memory(recipe, replace(run_of(spec_of(4, (32, 64))), start_from=tmp_path))
 
 
 def test_modules_that_stay_as_they_are_need_to_come_from_somewhere(blur: None):

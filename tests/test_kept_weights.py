@@ -7,7 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from photogram.nn import kept_weights
 from photogram.nn.kept_weights import KeptWeights
+
+packs = pytest.mark.skipif(not kept_weights._PACKS, reason="weights are not packed on this processor")
 
 
 def at(x: torch.Tensor) -> torch.Tensor:
@@ -20,6 +23,7 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
 
 
+@packs
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
     "layer",
@@ -29,7 +33,6 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
         nn.Conv2d(5, 7, 4, 2, 1),
         nn.Conv2d(5, 6, 3, padding=4, dilation=4),
         nn.Conv2d(5, 6, (1, 3), padding=(0, 1)),
-        nn.Conv2d(5, 6, 3, padding="same"),
         nn.Conv2d(5, 10, 3, groups=5),
         nn.ConvTranspose2d(5, 6, 4, 2, 1),
         nn.ConvTranspose2d(5, 6, 3, 2, 1, output_padding=1, bias=False),
@@ -46,8 +49,46 @@ def test_is_the_plain_convolution(layer: nn.Module, precision: str, channels_las
             expected = layer(x)
             with kept:
                 close(layer(x), expected)
+        assert len(kept.packed) == 1
 
 
+@pytest.mark.parametrize("layer", [nn.Conv2d(5, 6, 3, padding="same"), nn.Conv1d(5, 6, 3)], ids=str)
+def test_what_it_cannot_keep_is_convolved_as_it_comes(layer: nn.Module):
+    x = torch.randn((1, 5, 12, 20) if isinstance(layer, nn.Conv2d) else (1, 5, 12))
+    with torch.inference_mode():
+        expected = layer(x)
+        with KeptWeights(layer) as kept:
+            assert torch.equal(layer(x), expected)
+    assert not kept.packed
+
+
+def test_where_weights_cannot_be_packed_nothing_is_kept(monkeypatch: pytest.MonkeyPatch):
+    layer, x = nn.Conv2d(3, 4, 3), torch.randn(1, 3, 8, 8)
+    monkeypatch.setattr(kept_weights, "_PACKS", False)
+    with torch.inference_mode(), KeptWeights(layer) as kept:
+        layer(x)
+    assert not kept.packed
+
+
+def test_changed_weights_are_noticed_and_moved_ones_left_alone():
+    """A network that goes on learning between two looks, and one that is brought into another memory layout."""
+    layer, x = nn.Conv2d(3, 4, 3), torch.randn(1, 3, 8, 8)
+    kept = KeptWeights(layer)
+    for change in (lambda: None, lambda: layer.load_state_dict(nn.Conv2d(3, 4, 3).state_dict())):
+        change()
+        with torch.inference_mode():
+            expected = layer(x)
+            with kept:
+                close(layer(x), expected)
+    layer.double().float()
+    other = nn.Conv2d(3, 4, 3)
+    with torch.inference_mode():
+        expected = layer(x), other(x)
+        with kept:
+            assert torch.equal(layer(x), expected[0]) and torch.equal(other(x), expected[1])
+
+
+@packs
 def test_parts_of_a_weight_are_told_apart():
     layer, x = nn.Conv2d(6, 4, 3, padding=1, bias=False), torch.randn(1, 3, 8, 8)
     with torch.inference_mode():
@@ -62,6 +103,7 @@ def test_parts_of_a_weight_are_told_apart():
         assert len(kept.packed) == 3
 
 
+@packs
 def test_one_form_of_a_weight_is_kept():
     layer = nn.Conv2d(3, 4, 3)
     with torch.inference_mode(), KeptWeights(layer) as kept:

@@ -136,16 +136,37 @@ def test_planes_are_another_way_to_the_same(window: Window):
 
 def test_the_rule_takes_look_ups_for_many_classes_and_large_layouts():
     small, large = (torch.zeros(1, h, 2 * h, dtype=torch.uint8) for h in (16, 512))
-    for classes, dtype, expected in (
-        (2, None, False),
-        (20, None, True),
-        (20, torch.bfloat16, False),
-        (182, None, True),
+    for classes, bf16, learned, expected in (
+        (2, False, False, False),
+        (20, False, False, True),
+        (20, False, True, True),
+        (20, True, False, True),
+        (20, True, True, False),
+        (182, True, True, True),
     ):
-        weight = torch.empty(64, classes, 3, 3, dtype=dtype)
-        assert LayoutLevel(large, classes).looked_up(weight) == expected
-        assert not LayoutLevel(small, classes).looked_up(weight)
-        assert not LayoutLevel(large, classes).looked_up(weight.to("meta"))
+        weight = torch.empty(64, classes, 3, 3, requires_grad=learned)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            assert LayoutLevel(large, classes).looked_up(weight) == expected
+            assert not LayoutLevel(small, classes).looked_up(weight)
+            assert not LayoutLevel(large, classes).looked_up(weight, stride=64)
+            assert not LayoutLevel(large, classes).looked_up(weight.to("meta"))
+
+
+def test_what_is_frozen_gets_no_gradient_and_none_is_computed(monkeypatch):
+    monkeypatch.setattr(layout_conv, "_runs", None)
+    monkeypatch.setattr(layout_conv, "_gather", None)
+    level, onto = LayoutLevel(layout(1, 24, 32, 9), 9), torch.randn(1, 4, 24, 32, requires_grad=True)
+    at = (2 * onto).contiguous(memory_format=torch.channels_last)
+    level.sums(torch.randn(4, 9, 3, 3), Window(3, padding=1), at).sum().backward()
+    assert onto.grad is not None and (onto.grad == 2).all()
+
+
+def test_there_is_no_second_derivative():
+    weight = torch.randn(4, 9, 3, 3, requires_grad=True)
+    made = LayoutLevel(layout(1, 24, 32, 9), 9).sums(weight, Window(3, padding=1))
+    (first,) = torch.autograd.grad(made.square().sum(), weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
 
 
 def test_both_ways_are_taken(monkeypatch):

@@ -28,6 +28,8 @@ from photogram.errors import UserError
 from photogram.generator import Generator
 from photogram.images import read_labels, read_photo, resize_labels
 from photogram.metrics.pictures import Pictures
+from photogram.nn import kept_weights
+from photogram.nn.kept_weights import KeptWeights
 from photogram.paintings import Place
 from photogram.recipes.crn import CascadedRefinementNetwork, Choice
 from photogram.recipes.segmenter import SegmentationNetwork
@@ -885,6 +887,39 @@ def test_all_candidates_are_written_with_a_numbered_sheet_and_go_on(
     (out / name.with_suffix(".png")).unlink()  # what says that its candidates are finished
     again = paint(three, layouts, out, options=everything)
     assert (again.painted, again.skipped) == (1, summary.painted - 1) and contents(out) == before
+
+
+def test_a_sheet_of_candidates_shows_layout_and_photograph_as_they_are(
+    three: CascadedRefinementNetwork,
+    layouts: Path,
+    tmp_path: Path,
+    drawn: list[tuple[list[str], dict[str, list[np.ndarray]]]],
+) -> None:
+    put(np.full((24, 48, 3), 9, np.uint8), layouts.parent / "photos" / "0001.png")
+    paint(three, layouts, tmp_path / "out", options=Choice(candidates="all"), sheet=True)
+    layout, painting, photograph = drawn[0][1]["0001.png"]
+    np.testing.assert_array_equal(layout, np.array([c.color for c in CLASSES], np.uint8)[a_layout(1)])
+    np.testing.assert_array_equal(painting, read_photo(tmp_path / "out" / "0001.png"))
+    assert photograph.shape == layout.shape == (*SPEC.size, 3)
+    assert drawn[0][1]["0000.png"][2].shape == layout.shape
+
+
+@pytest.mark.skipif(not kept_weights._PACKS, reason="this processor's weights are not packed")
+def test_weights_are_kept_from_one_painting_to_the_next(
+    painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[KeptWeights] = []
+    real = KeptWeights._convolved
+
+    def convolved(kept: KeptWeights, transposed: bool, called: dict[str, object]) -> Tensor:
+        calls.append(kept)
+        return real(kept, transposed, called)
+
+    monkeypatch.setattr(KeptWeights, "_convolved", convolved)
+    summary = paint(painter, layouts, tmp_path / "out")
+    layers = sum(isinstance(part, torch.nn.Conv2d) for part in painter.modules())
+    assert summary.painted > 1 and len(calls) >= summary.painted * layers
+    assert len({id(kept) for kept in calls}) == 1 and len(calls) == summary.painted * len(calls[0].packed)
 
 
 @pytest.mark.parametrize("first", ["0000.png", "0000/0.png"])

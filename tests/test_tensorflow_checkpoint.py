@@ -217,7 +217,10 @@ def test_folders_without_a_clear_checkpoint_are_refused(tmp_path):
             open_checkpoint(tmp_path)
 
 
-def test_what_is_not_there_is_named(small):
+def test_what_is_not_there_is_named(small, tmp_path):
+    (tmp_path / "photo.png").write_bytes(b"no checkpoint")
+    with pytest.raises(UserError, match=r"photo.png: is no file of a checkpoint; there is no photo.png.index"):
+        open_checkpoint(tmp_path / "photo.png")
     with pytest.raises(UserError, match=r"nothing.index: no such file"):
         open_checkpoint(small.with_name("nothing"))
     with pytest.raises(UserError, match="zero byte"):

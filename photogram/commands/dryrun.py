@@ -1,8 +1,8 @@
 """Two steps of a training on imagined scenes, in a process of its own: how much memory it takes, and how long.
 
 `python -m photogram.commands.dryrun` reads what to train from standard input and writes what it found to standard
-output, both as JSON; `photogram.planning` calls it. It is the training itself, with its sheet and saved state, or, for
-a quick look, its steps alone.
+output, both as JSON; `photogram.planning` calls it. It is the training itself, with its sheet and saved state, or its
+beginning.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,10 +19,12 @@ from photogram.allocator import keep_memory
 
 STEPS = 2
 """The first takes longer; the second finds everything in its place."""
+MORE, ENOUGH = 4, 3.0
+"""So many further steps at most are timed, up to so many seconds."""
 
 
 class Seen(BaseException):
-    """The steps are taken, and no more was asked for; no `except` of a training is meant to hold it up."""
+    """What was asked for is done, and no more; no `except` of a training is meant to hold it up."""
 
 
 def measure(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,12 +32,14 @@ def measure(asked: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         asked: `recipe`, the name of its class; `values` of its fields; `spec` as JSON; `photographs`, `batch_size`,
-            `precision` and `from`; `whole`: not the steps alone, but the sheet and the saved state too.
+            `precision` and `from`; `until`, the last part of `peaks`; `folder` to train in.
 
     Returns:
         `seconds` of a step, and `peaks`: bytes of the GPU where there is one, else of the process, until it starts,
-        while it steps and while it saves.
+        while it steps (with what later steps will remember) and while it saves.
     """
+    import statistics
+
     import torch
 
     from photogram.recipes import members
@@ -51,17 +54,26 @@ def measure(asked: Mapping[str, Any]) -> dict[str, Any]:
     def timed_start(self: Any, run: Any) -> Any:
         training = start(self, run)
         peaks["start"] = peak_and_forget()
+        if asked["until"] == "start":
+            raise Seen
         step = training.step
 
-        def timed(scene: Any, seen: int) -> Any:
+        def once(scene: Any, seen: int) -> Any:
             began = time.perf_counter()
             losses = step(scene, seen)
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - began)
-            if len(seconds) == STEPS:
-                peaks["steps"] = peak_and_forget()
-                if not asked["whole"]:
+            return losses
+
+        def timed(scene: Any, seen: int) -> Any:
+            losses = once(scene, seen)
+            if len(seconds) >= STEPS:
+                while len(seconds) < STEPS + MORE and sum(seconds[1:]) < ENOUGH:
+                    once(scene, seen)
+                to_come = getattr(training, "memory_to_come", lambda: 0)()
+                peaks["steps"] = peak_and_forget() + to_come
+                if asked["until"] == "steps":
                     raise Seen
             return losses
 
@@ -78,10 +90,10 @@ def measure(asked: Mapping[str, Any]) -> dict[str, Any]:
         start_from=None if asked["from"] is None else Path(asked["from"]),
         quiet=True,
     )
-    with tempfile.TemporaryDirectory(prefix="photogram-plan-") as folder, contextlib.suppress(Seen):
-        train(recipe, Imagined(spec, asked["photographs"]), folder, plan, Imagined(spec, 1))
+    with contextlib.suppress(Seen):
+        train(recipe, Imagined(spec, asked["photographs"]), asked["folder"], plan, Imagined(spec, 1))
         peaks["saving"] = peak_and_forget()
-    return {"seconds": seconds[-1], "peaks": peaks}
+    return {"seconds": statistics.median(seconds[1:] or seconds or [0.0]), "peaks": peaks}
 
 
 def peak_and_forget() -> int:
@@ -100,14 +112,17 @@ def peak_and_forget() -> int:
 
 def peak() -> int:
     """The most memory that this process has held, in bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():  # of this program alone, where getrusage also counts what the parent held when it forked
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    import psutil
+    with contextlib.suppress(OSError, StopIteration):  # of this program alone; getrusage counts what forked it too
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
+    if sys.platform == "win32":
+        import psutil
 
-    found = psutil.Process().memory_info()
-    return int(getattr(found, "peak_wset", found.rss))  # Windows knows the peak; macOS, what is held at the end
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return found if sys.platform == "darwin" else found * 1024
 
 
 class Imagined:

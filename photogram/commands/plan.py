@@ -12,7 +12,7 @@ import tyro
 
 from photogram import flags
 from photogram.commands.train import FROM, SIZE, size_of_first
-from photogram.errors import unfit
+from photogram.errors import UserError, unfit
 
 
 @dataclass(frozen=True)
@@ -55,17 +55,22 @@ def _plan(asked: PlanFlags, recipe: Any) -> int:
 
     from photogram import planning
     from photogram.data.folder import Folder
+    from photogram.recipes import word
+    from photogram.room import available_memory
     from photogram.training import Plan, check_plan
 
     if asked.steps is not None and asked.steps < 1:
         raise unfit("steps", asked.steps, "must be at least 1")
-    room = planning.available_memory()
+    room = available_memory()
     budget = room if asked.memory is None else planning.parse_memory(asked.memory)
     data = Folder(asked.data, "train", size=asked.size or size_of_first(asked.data)[0])
     check_plan(recipe, data, Plan(steps=1, batch_size=asked.batch_size, precision=asked.precision))
     training = planning.Asked(recipe, data.spec, len(data), asked.batch_size, asked.precision, asked.start_from)
-    Console(stderr=True).print("measuring: two steps of the training, minutes where it is large")
-    found = planning.plan(training, budget, room)
+    Console(stderr=True).print("measuring: some steps of the training, minutes where it is large")
+    try:
+        found = planning.plan(training, budget, room)
+    except planning.Unmeasured as e:
+        raise UserError(f"photogram plan {word(type(recipe))}: could not be measured; the training said: {e}") from None
     if asked.json_:
         print(json.dumps([_for_programs(way) for way in found], indent=2))
     else:

@@ -111,14 +111,20 @@ def _refuse_what_cannot_fit(asked: Asked, console: Console) -> None:
     """Refuse now what would fail in its first step, or be killed."""
     import torch
 
-    from photogram.planning import available_memory, is_light, refusal
+    from photogram.planning import Unmeasured, is_light, refusal
+    from photogram.room import available_memory
 
     beside = 1 if torch.cuda.is_available() else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     room = available_memory() // beside
     if is_light(asked, room):
         return
     console.print("measuring whether this fits into the memory; --no-check-memory begins at once")
-    message = refusal(asked, room)
+    try:
+        message = refusal(asked, room)
+    except Unmeasured as e:
+        return console.print(f"it could not be measured ({e}); the training begins all the same", highlight=False)
+    except UserError:  # the training says it itself
+        return
     if message:
         raise UserError(message)
 

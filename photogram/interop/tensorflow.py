@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from photogram.collecting import is_there
 from photogram.errors import UserError
 from photogram.interop.crc32c import crc32c, unmasked
 from photogram.interop.leveldb import Cursor, Damaged, read_table, shown
@@ -124,6 +125,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     """
     prefix = find(Path(path))
     index = _beside(prefix, ".index")
+    if is_there(prefix) and not is_there(index):
+        raise UserError(f"{prefix}: is no file of a checkpoint; there is no {index.name} beside it")
     with _open(index) as file:
         data = file.read(INDEX_LIMIT + 1)
     if len(data) > INDEX_LIMIT:

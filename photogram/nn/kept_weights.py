@@ -24,6 +24,7 @@ _OPERATIONS = (
     "_convolution_transpose_pointwise",
     "_reorder_convolution_weight",
     "_reorder_convolution_transpose_weight",
+    "_is_mkldnn_bf16_supported",
 )
 _PACKS = (
     torch.backends.mkldnn.is_available()
@@ -37,15 +38,17 @@ class _Packed(NamedTuple):
     """A weight in blocks that suit inputs of one shape."""
 
     form: tuple[object, ...]
+    """The input's shape, and which of the weight's values these are."""
     weight: Tensor
 
 
 class KeptWeights(TorchFunctionMode):
     """While it is entered, convolutions with a network's weights on a CPU find them cast and packed.
 
-    For synthesis: gradients are not computed, and weights must not change meanwhile. It keeps one form of each weight,
-    which is as large as the weight in the precision of the computation; an input of another shape makes it anew, so
-    that what a picture becomes does not depend on the pictures before it.
+    For synthesis: where gradients are computed it does nothing. It keeps one form of each weight, which is as large as
+    the weight in the precision of the computation; an input of another shape, or a weight that was changed in its
+    place, makes it anew, so that what a picture becomes does not depend on the pictures before it. Weights that were
+    moved elsewhere are unknown to it, and convolved as if it were not there.
 
     Args:
         network: whose weights, and parts of them, are kept.
@@ -53,7 +56,8 @@ class KeptWeights(TorchFunctionMode):
 
     def __init__(self, network: nn.Module):
         super().__init__()
-        self.ours = {p.untyped_storage().data_ptr() for p in network.parameters() if p.device.type == "cpu"}
+        storages = [p.untyped_storage() for p in network.parameters() if p.device.type == "cpu"]
+        self.ours = {storage.data_ptr(): storage for storage in storages}  # held, so that no other takes its address
         self.packed: dict[tuple[object, ...], _Packed] = {}
 
     def __torch_function__(
@@ -80,7 +84,8 @@ class KeptWeights(TorchFunctionMode):
         pairs = ("padding", "output_padding", "stride", "dilation") if transposed else ("padding", "stride", "dilation")
         geometry = [*(_pair(called[name]) for name in pairs), called["groups"]]
         key = (weight.data_ptr(), weight.shape, weight.stride(), dtype, str(geometry))
-        form, kept = tuple(x.shape), self.packed.get(key)
+        form = (*x.shape, 0 if weight.is_inference() else weight._version)
+        kept = self.packed.get(key)
         if kept is None or kept.form != form:
             reorder = (
                 torch.ops.mkldnn._reorder_convolution_transpose_weight

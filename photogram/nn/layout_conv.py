@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from photogram.scene import one_hot
 
@@ -28,10 +28,10 @@ CHUNK = 1 << 16
 """Windows that are looked up at once, so that lists of rows stay small."""
 WIDE = 1 << 21
 """Numbers of a gradient that are widened to float32 and sorted at once: what a cache holds."""
-FEW, FEW_BF16 = 60, 180
-"""Products a convolution of planes takes for an output, up to which it is faster than look-ups."""
-SMALL = 1 << 31
-"""Products that it takes altogether, up to which it is faster."""
+FEW = {False: {torch.float32: 6, torch.bfloat16: 12}, True: {torch.float32: 12, torch.bfloat16: 40}}
+"""Classes up to which planes are faster than look-ups, without and with a gradient (benchmarks/layout_conv.md)."""
+SMALL = 1 << 32
+"""Products of a convolution of planes up to which it is faster however many classes there are."""
 POOLED = 1 << 15
 """Cells of the finest level from whose planes those of coarser levels are averaged."""
 
@@ -113,12 +113,14 @@ class LayoutLevel:
         counts.scatter_add_(0, index, torch.ones((), device=pixels.device).expand(index.numel()))
         return counts.div_(self.factor**2).view(n, h, w, c).permute(0, 3, 1, 2)
 
-    def looked_up(self, weight: Float[Tensor, "o c k k"]) -> bool:
-        """Whether look-ups are faster than planes for this weight (benchmarks/layout_conv.py)."""
+    def looked_up(self, weight: Float[Tensor, "o c k k"], stride: int = 1) -> bool:
+        """Whether look-ups are faster than planes for this weight, as autocast computes with it."""
+        if weight.device.type != "cpu":
+            return False
         n, c, h, w = self.shape
-        products = c * weight.shape[2] * weight.shape[3]  # for each output of a convolution of planes
-        enough = FEW_BF16 if weight.dtype == torch.bfloat16 else FEW
-        return weight.device.type == "cpu" and products > enough and products * n * h * w * len(weight) > SMALL
+        few = FEW[torch.is_grad_enabled() and weight.requires_grad]
+        products = c * weight.shape[2] * weight.shape[3] * len(weight) * n * h * w // stride**2
+        return c > few.get(as_computed(weight[:0]).dtype, few[torch.float32]) and products > SMALL
 
     def conv(
         self, weight: Float[Tensor, "o c k k"], window: Window, onto: Float[Tensor, "n o h w"] | None = None
@@ -133,8 +135,9 @@ class LayoutLevel:
         h, w = self.shape[2:]
         if window.reflect and window.padding >= min(h, w):
             raise ValueError(f"reflection by {window.padding} needs more than that many cells a side, not {h} x {w}")
+        looked_up = self.looked_up(weight, window.stride)
         weight = as_computed(weight)
-        if self.looked_up(weight) and (onto is None or onto.is_contiguous(memory_format=torch.channels_last)):
+        if looked_up and (onto is None or onto.is_contiguous(memory_format=torch.channels_last)):
             return self.sums(weight, window, onto)
         made = self.conv_of_planes(weight, window)
         return made if onto is None else onto.add_(made)
@@ -199,7 +202,7 @@ def layer(
         layout: as integers, or as planes.
         beside: the further channels.
     """
-    if isinstance(layout, LayoutLevel) and layout.looked_up(as_computed(conv.weight)):
+    if isinstance(layout, LayoutLevel) and layout.looked_up(conv.weight, conv.stride[0]):
         window = Window(conv.kernel_size[0], conv.stride[0], int(conv.padding[0]), conv.dilation[0])
         window = window._replace(reflect=conv.padding_mode == "reflect")
         first, others = conv.weight.split([layout.num_classes, conv.in_channels - layout.num_classes], 1)
@@ -326,8 +329,12 @@ class _LayoutConv(torch.autograd.Function):
         return out.view(level.shape[0], *found.size, -1).permute(0, 3, 1, 2) if onto is None else onto
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, None, None, Tensor | None]:
         level, window, like = ctx.level, ctx.window, ctx.like  # pyright: ignore[reportAttributeAccessIssue]
+        onto = grads[0] if ctx.needs_input_grad[3] else None  # pyright: ignore[reportAttributeAccessIssue]
+        if not ctx.needs_input_grad[0]:  # pyright: ignore[reportAttributeAccessIssue]
+            return None, None, None, onto
         found, words, channels = level.found(window), level.words, grads[0].shape[1]
         rows = grads[0].permute(0, 2, 3, 1).reshape(-1, channels)
         wide = torch.promote_types(rows.dtype, torch.float32)
@@ -340,7 +347,7 @@ class _LayoutConv(torch.autograd.Function):
             taken = _taken(found, part)
             _gather(table, _rows(words, taken, level.num_classes + 1), rows[found.mixed[part]].to(wide))
         weight = table.view(window.taps, window.taps, -1, channels)[:, :, :-1].permute(3, 2, 0, 1)
-        return weight.to(like.dtype), None, None, grads[0] if ctx.needs_input_grad[3] else None  # pyright: ignore
+        return weight.to(like.dtype), None, None, onto
 
 
 class Rows(NamedTuple):

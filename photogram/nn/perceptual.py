@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from photogram.errors import UserError
 from photogram.nn.trunks import Trunk, load_trunk
@@ -66,6 +66,7 @@ class MeanAbsoluteDifference(torch.autograd.Function):
         return difference.abs().sum(dtype=wide) / difference.numel()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:
         (difference,) = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
         return difference.sign() * (grads[0] / difference.numel()).to(difference.dtype), None
@@ -94,6 +95,7 @@ class MaskedAbsoluteDifference(torch.autograd.Function):
             return apart @ masks.flatten(2).to(wide).mT / apart.shape[-1]
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, None, None]:
         difference, masks = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
         by_place = grads[0] @ masks.flatten(2).to(grads[0].dtype)  # n k hw
@@ -136,7 +138,7 @@ class Remembered:
     """
 
     def __init__(self, trunk: Trunk, room: int):
-        self.trunk, self.room = trunk, room
+        self.trunk, self.room, self.held = trunk, room, 0
         self.maps: dict[tuple[tuple[int, ...], bytes], list[Tensor]] = {}
 
     def __call__(self, photo: Float[Tensor, "n c h w"]) -> list[Tensor]:
@@ -153,8 +155,14 @@ class Remembered:
         needed = sum(one.numel() * one.element_size() for one in maps)
         if needed <= self.room:
             self.room -= needed
+            self.held += needed
             self.maps[key] = maps
         return maps
+
+    def to_come(self, photographs: int) -> int:
+        """Bytes that it will hold besides, once it has seen so many photographs of the size of the first."""
+        each = self.held // max(1, len(self.maps))
+        return 0 if not each else min(self.room // each, max(0, photographs - len(self.maps))) * each
 
 
 class PerceptualLoss(nn.Module):
@@ -171,6 +179,10 @@ class PerceptualLoss(nn.Module):
         super().__init__()
         self.trunk = trunk
         self.look = trunk if trunk is None or not room else Remembered(trunk, room)
+
+    def memory_to_come(self, photographs: int) -> int:
+        """Bytes of feature maps that are not remembered yet, and will be when so many photographs were seen."""
+        return self.look.to_come(photographs) if isinstance(self.look, Remembered) else 0
 
     @property
     def names(self) -> tuple[str, ...]:

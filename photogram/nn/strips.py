@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from photogram.nn.layout_conv import as_computed
 from photogram.scene import Size
@@ -57,6 +57,7 @@ class _ConvOfUpsampled(torch.autograd.Function):
         return F.conv2d(upsampled(x, size), weight, None, 1, dilation, dilation)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         (x, weight), size, by = ctx.saved_tensors, ctx.size, [ctx.dilation] * 2  # pyright: ignore
         needed = ctx.needs_input_grad  # pyright: ignore[reportAttributeAccessIssue]

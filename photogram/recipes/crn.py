@@ -258,7 +258,7 @@ class Regression:
     """Rescale the weights by the means of this epoch (counted from 1), once; the paper rescaled after 100. 0: never."""
     remember: float = 0.0
     """Memory, in GB, for the feature maps of photographs, so that those seen again need no pass through the feature
-    network; it changes no result. Worth it where many of the photographs fit."""
+    network; it changes no result but for rounding. Worth it where many of the photographs fit."""
     checkpointing: bool = False
     """Compute each module again for its gradients instead of keeping what is in it: less memory, more time."""
 
@@ -374,6 +374,10 @@ class RegressionTraining:
         self.run.accelerator.backward(loss)
         self.adam.step()
         return {"loss": loss, **dict(zip(self.perceptual.names, terms, strict=True))}
+
+    def memory_to_come(self) -> int:
+        """Bytes that later steps will hold besides."""
+        return self.perceptual.memory_to_come(self.run.photographs)
 
     def facts(self) -> dict[str, str]:
         trunk = self.perceptual.trunk
