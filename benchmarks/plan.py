@@ -27,9 +27,11 @@ from photogram.allocator import keep_memory
 keep_memory("train")
 from photogram.cli import main
 from photogram.commands.dryrun import peak
+import photogram.training
+before = peak()
 if main(sys.argv[1:]):
     sys.exit("the training failed")
-print(peak())
+print(before, peak())
 """
 
 
@@ -50,12 +52,12 @@ def words(recipe: Any) -> list[str]:
 def truth(recipe: Any, word: str, data: Path, size: tuple[int, int], batch: int, precision: str) -> int:
     """The peak of the command, in bytes."""
     with tempfile.TemporaryDirectory() as out:
-        asked = ["train", word, "--data", str(data), "--out", f"{out}/run", "--size", *map(str, size), "--steps", "3"]
+        asked = ["train", word, "--data", str(data), "--out", f"{out}/run", "--size", *map(str, size), "--steps", "6"]
         asked += ["--batch-size", str(batch), "--precision", precision, "--workers", "0", *words(recipe)]
         done = subprocess.run(
             [sys.executable, "-c", TRUTH, *asked], stdout=subprocess.PIPE, env={**os.environ}, check=True
         )
-    return int(done.stdout.splitlines()[-1])
+    return int(done.stdout.split()[-1])
 
 
 def main() -> None:

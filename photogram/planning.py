@@ -173,8 +173,9 @@ def dry_run(asked: Asked, until: str = "saving") -> Need | None:
 
 _KILLED = (-9, -6)
 """How a process ends where memory is at an end: by the kernel, or by an allocation that nothing catches."""
-HALF, QUARTER = (0.5, 0.75), (0.25, 0.375)
-"""Shares of each side at which a size is measured that is too large itself: to plan, and for a quick look."""
+HALF, QUARTER = (0.5, 0.875), (0.25, 0.5)
+"""Shares of each side at which a size is measured that is too large itself: to plan, and for a quick look. The line
+through both makes what is wrong with the second 1.5 times as large, and 5 times."""
 LARGER = 0.125
 """By so much the share grows where a recipe cannot train at a size so small."""
 
@@ -243,20 +244,28 @@ def need(asked: Asked, room: int, measure: Measure) -> Need | None:
     Returns:
         None where even half its size does not fit.
     """
-    first = smaller_needs(asked, HALF[:1], measure)
-    if not first:
+    smaller = _half_and_more(asked, room, measure)
+    if not smaller or smaller[0] is None:
+        return measure(asked) if not smaller else None
+    if at_most(asked, smaller[0]).peak < ROOM * room:
         return measure(asked)
-    if first[0] is None:
-        return None
-    if at_most(asked, first[0]).peak < ROOM * room:
-        return measure(asked)
-    guess = _drawn(asked, HALF, measure)
+    guess = _line(asked, smaller, measure)
     return (measure(asked) or guess) if guess is not None and guess.peak < ROOM * room else guess
 
 
-def _drawn(asked: Asked, shares: Sequence[float], measure: Measure) -> Need | None:
-    """A line through two smaller needs, where there are two; None where one of them is too large."""
-    smaller = smaller_needs(asked, shares, measure)
+def _half_and_more(asked: Asked, room: int, measure: Measure) -> list[Need | None]:
+    """Needs to draw a line through: of half the size, and of the largest that is sure to fit."""
+    smaller = smaller_needs(asked, HALF[:1], measure)
+    if not smaller or smaller[0] is None or at_most(asked, smaller[0]).peak < ROOM * room:
+        return smaller
+    first, second = smaller[0], HALF[1]
+    while second - LARGER > HALF[0] and first.peak * (second / HALF[0]) ** 2 > ROOM * room:
+        second -= LARGER
+    return smaller_needs(asked, (HALF[0], second), measure)
+
+
+def _line(asked: Asked, smaller: Sequence[Need | None], measure: Measure) -> Need | None:
+    """What two smaller needs say, where there are two; None where one of them is too large."""
     known = [one for one in smaller if one is not None]
     if len(known) < len(smaller):
         return None
@@ -327,7 +336,10 @@ def plan(asked: Asked, budget: int, room: int) -> list[Way]:
         with suppress(UserError):  # no way of this recipe
             its = need(other, room, measure)
             found.append(Way(change, its, _within(its, budget), exact))
-    sizes = sizes_that_may_fit(asked, smaller_needs(asked, HALF, measure), budget)
+    smaller = _half_and_more(asked, room, measure)
+    if len(smaller) == 1:  # it fits here, and not into the budget
+        smaller = smaller_needs(asked, HALF, measure)
+    sizes = sizes_that_may_fit(asked, smaller, budget)
     for size in itertools.islice(sizes, TRIES):
         with suppress(UserError):
             its = need(asked.at(size), room, measure)
@@ -355,7 +367,7 @@ def quick_look(asked: Asked, room: int, measure: Measure) -> Need | None:
     if first[0] is None:
         return None
     most = at_most(asked, first[0])
-    return most if most.peak <= room else _drawn(asked, QUARTER, measure)
+    return most if most.peak <= room else _line(asked, smaller_needs(asked, QUARTER, measure), measure)
 
 
 def is_light(asked: Asked, room: int) -> bool:
