@@ -9,7 +9,8 @@ Four things take turns, so that what else the machine does hits all alike; shown
 
 - ours, in bf16 where asked;
 - its naive twin: one-hot planes, float32, contiguous memory, eager;
-- its convolutions alone, the twin's as they come (the layout's planes included), in the precision of ours;
+- its convolutions alone, the twin's as they come (the layout's planes included), in the precision of ours; at
+  synthesis with weights that are cast and packed already;
 - the same number of multiplications as one matrix product of 2048 x 2048, in the precision of ours.
 
 The last column is the product's speed in that precision over its speed in float32: what bf16 can bring at best here.
@@ -146,6 +147,7 @@ def steps(
 ) -> Case:
     import torch
 
+    from photogram.nn.winograd import Winograd
     from photogram.scene import Condition, Scene
 
     trainings = {
@@ -157,9 +159,13 @@ def steps(
         network.to(memory_format=torch.contiguous_format)
     scene = Scene(Condition(layouts(height, width, classes, batch)), torch.rand(batch, 3, height, width) * 2 - 1)
 
-    def ours() -> object:
+    def watched() -> object:
         with all_in(precision):
             return trainings["ours"].step(scene, 0)
+
+    def ours() -> object:
+        with Winograd():
+            return watched()
 
     def naive() -> object:
         with planes_only(contiguous=True), all_in("fp32"):
@@ -168,7 +174,7 @@ def steps(
     def held() -> int:
         return held_by([p for t in trainings.values() for kind in ("networks", "optimizers") for p in parts(t, kind)])
 
-    return Case(ours, naive, ours, held)
+    return Case(ours, naive, watched, held)
 
 
 def synthesis(
@@ -178,6 +184,7 @@ def synthesis(
 
     from photogram.generator import Generator
     from photogram.nn.kept_weights import KeptWeights
+    from photogram.nn.winograd import Winograd
 
     network = next(iter(started(recipe, height, width, classes, "fp32", batch).published().values()))
     network.eval().requires_grad_(False)
@@ -198,7 +205,7 @@ def synthesis(
             return run(network)
 
     def ours() -> object:  # as `photogram synthesize` paints one picture after the other
-        with kept:
+        with kept, Winograd():
             return watched()
 
     def naive() -> object:
@@ -208,7 +215,7 @@ def synthesis(
     return Case(ours, naive, watched, lambda: held_by([network]))
 
 
-def convolutions(run: Callable[[], object]) -> tuple[list[Callable[[], object]], float]:
+def convolutions(run: Callable[[], object], packed: bool) -> tuple[list[Callable[[], object]], float]:
     """The convolutions of a run, to be done again with fresh arguments of the same form, and their multiplications."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -236,9 +243,20 @@ def convolutions(run: Callable[[], object]) -> tuple[list[Callable[[], object]],
         if key in kept:
             kept[key] = (kept[key][0], kept[key][1] + 1)
             continue
-        fresh = [like(a) for a in args]
-        kept[key] = (lambda func=func, fresh=fresh: func(*fresh), 1)
+        kept[key] = (again(func, [like(a) for a in args], packed), 1)
     return [call for call, times in kept.values() for _ in range(times)], total
+
+
+def again(func: Any, args: list[Any], packed: bool) -> Callable[[], object]:
+    """The same once more; where weights are to be packed, a convolution with its weight packed before."""
+    import torch
+
+    if packed and func is torch.ops.aten.convolution.default and not args[6] and args[0].device.type == "cpu":
+        x, weight, bias, stride, padding, dilation, _, _, groups = args
+        pack, run = torch.ops.mkldnn._reorder_convolution_weight, torch.ops.mkldnn._convolution_pointwise
+        kept = pack(weight, padding, stride, dilation, groups, list(x.shape))
+        return lambda: run(x, kept, bias, padding, stride, dilation, groups, "none", [], "")
+    return lambda: func(*args)
 
 
 def form(value: Any) -> object:
@@ -297,7 +315,7 @@ def measure(recipe: Any, kind: str, asked: argparse.Namespace, classes: int) -> 
     case = make(recipe, *asked.size, classes, asked.precision, asked.batch_size)
     case.ours()
     with planes_only(contiguous=False):
-        calls, total = convolutions(case.watched)
+        calls, total = convolutions(case.watched, packed=kind == "synthesis")
     peak, count = product(asked.precision)
     found: dict[str, list[float]] = {"ours": [], "convolutions": [], "peak": []} | (
         {} if asked.alone else {"naive": []}

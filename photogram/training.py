@@ -35,6 +35,7 @@ from photogram.images import PIXEL_LIMIT, replacing, write_image
 from photogram.interrupts import Interrupted as Interrupted
 from photogram.interrupts import Stop, stopping_softly
 from photogram.loading import Batches, load
+from photogram.nn.winograd import Winograd
 from photogram.opinions import Judge as Judge
 from photogram.precision import Precision, check_precision, resolved
 from photogram.progress import progress
@@ -259,7 +260,8 @@ class _Loop:
                 scene = self._next(scenes).to(self.accelerator.device)
                 ready = time.perf_counter()
                 torch.manual_seed(self._noise_seed())
-                losses = self.training.step(scene, self.step * seen_a_step)
+                with Winograd():
+                    losses = self.training.step(scene, self.step * seen_a_step)
                 self._take_losses(losses, advance, before)
                 self.waited, self.worked = (
                     self.waited + ready - before,

@@ -911,9 +911,9 @@ def test_weights_are_kept_from_one_painting_to_the_next(
     calls: list[KeptWeights] = []
     real = KeptWeights._convolved
 
-    def convolved(kept: KeptWeights, transposed: bool, called: dict[str, object]) -> Tensor:
+    def convolved(kept: KeptWeights, transposed: bool, given: dict[str, object]) -> Tensor:
         calls.append(kept)
-        return real(kept, transposed, called)
+        return real(kept, transposed, given)
 
     monkeypatch.setattr(KeptWeights, "_convolved", convolved)
     summary = paint(painter, layouts, tmp_path / "out")

@@ -8,7 +8,7 @@ times (benchmarks/speed.py, pix2pix). `KeptWeights` keeps what comes of it.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -63,26 +63,25 @@ class KeptWeights(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
         if func in _NAMES and not torch.is_grad_enabled():
-            called = {**_DEFAULTS, **dict(zip(_NAMES[func], args, strict=False)), **kwargs}
-            if self._is_for_us(called):
-                return self._convolved(func is torch.conv_transpose2d, called)
-        return func(*args, **kwargs)
+            given = called(func, args, kwargs or {})
+            if self._is_for_us(given):
+                return self._convolved(func is torch.conv_transpose2d, given)
+        return func(*args, **(kwargs or {}))
 
-    def _is_for_us(self, called: dict[str, Any]) -> bool:
-        x, weight = called["input"], called["weight"]
+    def _is_for_us(self, given: dict[str, Any]) -> bool:
+        x, weight = given["input"], given["weight"]
         known = _PACKS and weight.device.type == "cpu" and weight.untyped_storage().data_ptr() in self.ours
-        if not known or isinstance(called["padding"], str) or x.dim() != 4 or not x.numel():
+        if not known or isinstance(given["padding"], str) or x.dim() != 4 or not x.numel():
             return False
-        dtype = _computed(x)
+        dtype = computed(x)
         return dtype == torch.float32 or (dtype == torch.bfloat16 and _has_bfloat16())
 
-    def _convolved(self, transposed: bool, called: dict[str, Any]) -> Tensor:
-        x, weight, bias = called["input"], called["weight"], called["bias"]
-        dtype = _computed(x)
+    def _convolved(self, transposed: bool, given: dict[str, Any]) -> Tensor:
+        x, weight, bias = given["input"], given["weight"], given["bias"]
+        dtype = computed(x)
         pairs = ("padding", "output_padding", "stride", "dilation") if transposed else ("padding", "stride", "dilation")
-        geometry = [*(_pair(called[name]) for name in pairs), called["groups"]]
+        geometry = [*(list(pair(given[name])) for name in pairs), given["groups"]]
         key = (weight.data_ptr(), weight.shape, weight.stride(), dtype, str(geometry))
         form = (*x.shape, 0 if weight.is_inference() else weight._version)
         kept = self.packed.get(key)
@@ -100,7 +99,12 @@ class KeptWeights(TorchFunctionMode):
         return run(x.to(dtype), kept.weight, None if bias is None else bias.to(dtype), *geometry, "none", [], "")
 
 
-def _computed(x: Tensor) -> torch.dtype:
+def called(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a convolution by their names, with those that were left out."""
+    return {**_DEFAULTS, **dict(zip(_NAMES[func], args, strict=False)), **kwargs}
+
+
+def computed(x: Tensor) -> torch.dtype:
     """The precision in which autocast computes with a convolution's input."""
     if torch.is_autocast_enabled("cpu") and x.dtype != torch.float64:
         return torch.get_autocast_dtype("cpu")
@@ -111,5 +115,6 @@ def _has_bfloat16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def _pair(value: int | tuple[int, ...]) -> list[int]:
-    return [value, value] if isinstance(value, int) else list(value)
+def pair(value: int | Sequence[int]) -> tuple[int, int]:
+    """A number for both directions, or one for each."""
+    return (value, value) if isinstance(value, int) else (value[0], value[-1])

@@ -20,8 +20,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
+from photogram.nn.gradients import first_only
 from photogram.scene import one_hot
 
 CHUNK = 1 << 16
@@ -329,7 +330,7 @@ class _LayoutConv(torch.autograd.Function):
         return out.view(level.shape[0], *found.size, -1).permute(0, 3, 1, 2) if onto is None else onto
 
     @staticmethod
-    @once_differentiable
+    @first_only
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, None, None, Tensor | None]:
         level, window, like = ctx.level, ctx.window, ctx.like  # pyright: ignore[reportAttributeAccessIssue]
         onto = grads[0] if ctx.needs_input_grad[3] else None  # pyright: ignore[reportAttributeAccessIssue]

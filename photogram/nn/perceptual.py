@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
 from photogram.errors import UserError
+from photogram.nn.gradients import first_only
 from photogram.nn.trunks import Trunk, load_trunk
 from photogram.scene import SceneSpec
 
@@ -66,7 +67,7 @@ class MeanAbsoluteDifference(torch.autograd.Function):
         return difference.abs().sum(dtype=wide) / difference.numel()
 
     @staticmethod
-    @once_differentiable
+    @first_only
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:
         (difference,) = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
         return difference.sign() * (grads[0] / difference.numel()).to(difference.dtype), None
@@ -95,7 +96,7 @@ class MaskedAbsoluteDifference(torch.autograd.Function):
             return apart @ masks.flatten(2).to(wide).mT / apart.shape[-1]
 
     @staticmethod
-    @once_differentiable
+    @first_only
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, None, None]:
         difference, masks = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
         by_place = grads[0] @ masks.flatten(2).to(grads[0].dtype)  # n k hw

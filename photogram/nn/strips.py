@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
+from photogram.nn.gradients import first_only
 from photogram.nn.layout_conv import as_computed
+from photogram.nn.winograd import gradients_of_convolution
 from photogram.scene import Size
 
 LARGE = 1 << 26
@@ -57,16 +59,14 @@ class _ConvOfUpsampled(torch.autograd.Function):
         return F.conv2d(upsampled(x, size), weight, None, 1, dilation, dilation)
 
     @staticmethod
-    @once_differentiable
+    @first_only
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        (x, weight), size, by = ctx.saved_tensors, ctx.size, [ctx.dilation] * 2  # pyright: ignore
+        (x, weight), size, dilation = ctx.saved_tensors, ctx.size, ctx.dilation  # pyright: ignore
         needed = ctx.needs_input_grad  # pyright: ignore[reportAttributeAccessIssue]
         with torch.enable_grad():  # its gradient too is torch's own choice: on a GPU another one is deterministic
             x = x.detach().requires_grad_(needed[0])
             enlarged = upsampled(x, size)
-        large, of_weight, _ = torch.ops.aten.convolution_backward(
-            grads[0], enlarged.detach(), weight, None, [1, 1], by, by, False, [0, 0], 1, [needed[0], needed[1], False]
-        )
+        large, of_weight = gradients_of_convolution(grads[0], enlarged.detach(), weight, dilation, needed[:2])
         small = torch.autograd.grad(enlarged, x, large)[0] if needed[0] else None
         return small, of_weight, None, None
 
