@@ -115,6 +115,18 @@ def test_it_pays_for_many_channels_and_many_tiles():
     assert not does((512, 512), (1, 400), padding=(0, 1))  # no output at all
 
 
+@pytest.mark.parametrize("size", [(12, 16), (10, 16), (12, 13)])
+def test_its_result_may_be_overwritten(size: tuple[int, int], small: None):
+    x, weight = torch.randn(1, 3, *size, requires_grad=True), torch.randn(4, 3, 3, 3, requires_grad=True)
+    found = []
+    for mode in (False, True):
+        with Winograd() if mode else torch.enable_grad():
+            made = F.leaky_relu_(F.conv2d(x, weight, padding=1).add_(1.0), 0.2)
+            found.append((made, *torch.autograd.grad(made.square().sum(), (x, weight))))
+    for one, other in zip(*found, strict=True):
+        close(other, one)
+
+
 def test_there_is_a_second_derivative(small: None):
     x, weight = torch.randn(1, 3, 8, 9, requires_grad=True), torch.randn(4, 3, 3, 3, requires_grad=True)
     found = []
@@ -140,7 +152,7 @@ def test_enlarged_features_and_their_gradients(large: bool, small: None, monkeyp
                 with torch.no_grad():
                     found.append([conv_of_upsampled(x, weight, (12, 16))])
             else:
-                made = conv_of_upsampled(x, weight, (12, 16))
+                made = F.leaky_relu(conv_of_upsampled(x, weight, (12, 16)), 0.2, inplace=True)
                 found.append([made, *torch.autograd.grad(made.square().sum(), (x, weight))])
     for one, other in zip(*found, strict=True):
         close(other, one)

@@ -124,14 +124,17 @@ def convolved(x: Float[Tensor, "n c h w"], weight: Float[Tensor, "36 o c"], padd
     """The convolution with a transformed weight; channels last."""
     (height, width), channels = _size(x, padding), weight.shape[1]
     down, across = -(-height // TILE), -(-width // TILE)
-    out = x.new_empty(x.shape[0], down * TILE, across * TILE, channels)
+    whole = (x.shape[0], channels, down * TILE, across * TILE)
+    out = torch.empty(whole, dtype=x.dtype, memory_format=torch.channels_last)
+    lines = out.permute(0, 2, 3, 1)
     for strip in _strips(x, max(channels, x.shape[1]), padding):
         made = torch.bmm(_tiles(x, strip, padding), weight.mT).view(SEEN**2, -1)
         made = (_OUTPUT @ made).view(TILE, TILE, strip.rows, across, channels)
-        place = out[strip.picture, strip.lines].view(strip.rows, TILE, across, TILE, channels)
+        place = lines[strip.picture, strip.lines].view(strip.rows, TILE, across, TILE, channels)
         place.copy_(made.permute(2, 0, 3, 1, 4))
-    out = out[:, :height, :width].permute(0, 3, 1, 2)
-    return out.contiguous(memory_format=torch.channels_last)
+    if out.shape[2:] == (height, width):
+        return out
+    return out[:, :, :height, :width].clone(memory_format=torch.channels_last)  # no view, which none may overwrite
 
 
 def gradient_of_weight(grad: Float[Tensor, "n o H W"], x: Float[Tensor, "n c h w"], padding: Padding) -> Tensor:
