@@ -21,7 +21,7 @@ import torch
 
 from photogram.data.folder import Folder
 from photogram.data.toy import write_toy
-from photogram.generator import Generator
+from photogram.generator import Generator, Reader
 from photogram.recipes import load
 
 FLAGGED = 2.0
@@ -42,15 +42,31 @@ def apart(network: Generator, folder: Folder, count: int) -> tuple[float, float]
     return statistics.fmean(mean), most
 
 
+def read_otherwise(network: Reader, folder: Folder, count: int) -> float:
+    """The share of pixels that are read as another class in bf16 than in fp32."""
+    shares = []
+    for n in range(min(count, len(folder))):
+        photo = folder[n, 0].photo
+        plain = network.predict(photo)
+        with torch.autocast("cpu", torch.bfloat16):
+            shares.append(float((network.predict(photo) != plain).float().mean()))
+    return statistics.fmean(shares)
+
+
 def paintings(asked: argparse.Namespace) -> None:
-    print("| network | grey levels apart, mean | most | |\n| --- | --- | --- | --- |")
+    print("| network | bf16 and fp32 apart, mean | most | |\n| --- | --- | --- | --- |")
     for run in asked.runs:
         network = load(run)
-        if not isinstance(network, Generator):
-            continue
         network.to(memory_format=torch.channels_last)
-        mean, most = apart(network, Folder(asked.data, "val", size=network.spec.size), asked.count)
-        print(f"| {run.name} | {mean:.2f} | {most:.0f} | {'above 2' if mean > FLAGGED else ''} |", flush=True)
+        folder = Folder(asked.data, "val", size=network.spec.size)
+        if isinstance(network, Generator):
+            mean, most = apart(network, folder, asked.count)
+            cells = [f"{mean:.2f} grey levels", f"{most:.0f}", "above 2" if mean > FLAGGED else ""]
+        elif isinstance(network, Reader):
+            cells = [f"{read_otherwise(network, folder, asked.count):.2%} of pixels read otherwise", "-", ""]
+        else:
+            continue
+        print(f"| {run.name} ({type(network).__name__}) | " + " | ".join(cells) + " |", flush=True)
 
 
 def trained(data: Path, out: Path, asked: argparse.Namespace, precision: str, seed: int) -> dict[str, float]:

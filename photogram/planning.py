@@ -16,7 +16,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -77,6 +77,8 @@ class Need:
         seconds: of a step.
         measured: at this size; else a line through two smaller ones.
         batch_size: photographs a step.
+        later: bytes that would be remembered of all photographs, beside that.
+        remember: bytes up to which they are.
     """
 
     size: Size
@@ -84,10 +86,13 @@ class Need:
     seconds: float
     measured: bool
     batch_size: int = 1
+    later: int = 0
+    remember: int = 0
 
     @property
     def peak(self) -> int:
-        return max(self.peaks.values())
+        held = min(self.later, self.remember)
+        return max(peak + held * (part != "start") for part, peak in self.peaks.items())
 
     @property
     def pixels(self) -> int:
@@ -168,7 +173,9 @@ def dry_run(asked: Asked, until: str = "saving") -> Need | None:
         raise UserError(found["mistake"])
     if found["peaks"] is None:
         return None
-    return Need(asked.spec.size, found["peaks"], float(found["seconds"]), True, asked.batch_size)
+    remember = round(GB * getattr(asked.recipe, "remember", 0))
+    seconds = float(found["seconds"])
+    return Need(asked.spec.size, found["peaks"], seconds, True, asked.batch_size, found["later"], remember)
 
 
 _KILLED = (-9, -6)
@@ -223,14 +230,16 @@ def drawn(asked: Asked, first: Need, second: Need) -> Need:
     share = (asked.pixels - first.pixels) / (second.pixels - first.pixels)
     peaks = {part: round(least + share * (second.peaks[part] - least)) for part, least in first.peaks.items()}
     seconds = first.seconds + share * (second.seconds - first.seconds)
-    return Need(asked.spec.size, peaks, seconds, False, asked.batch_size)
+    later = round(first.later + share * (second.later - first.later))
+    return Need(asked.spec.size, peaks, seconds, False, asked.batch_size, later, first.remember)
 
 
 def at_most(asked: Asked, first: Need) -> Need:
     """What a training needs if all that a smaller one took grows with the pixels."""
     share = asked.pixels / first.pixels
     peaks = {part: round(share * peak) for part, peak in first.peaks.items()}
-    return Need(asked.spec.size, peaks, share * first.seconds, False, asked.batch_size)
+    later = round(share * first.later)
+    return Need(asked.spec.size, peaks, share * first.seconds, False, asked.batch_size, later, first.remember)
 
 
 def need(asked: Asked, room: int, measure: Measure) -> Need | None:
@@ -302,18 +311,18 @@ def ways(asked: Asked) -> list[tuple[str, Asked, bool]]:
     return found
 
 
-def sizes_that_may_fit(asked: Asked, smaller: Sequence[Need | None], budget: int) -> Iterator[Size]:
-    """Sizes of the same aspect from the largest that fits by a line through two needs down to the second of these."""
+def largest_size(asked: Asked, smaller: Sequence[Need | None], budget: int) -> Size | None:
+    """The largest size of the same aspect that fits by a line through two needs, or that was measured and does."""
+    known = [one.size for one in smaller if one is not None and one.peak <= budget]
     if len(smaller) < 2 or smaller[0] is None or smaller[1] is None:
-        return
+        return known[-1] if known else None
     multiple, (height, width) = asked.recipe.size_multiple(), asked.spec.size
     for rows in range(height // multiple - 1, 0, -1):
         columns = max(1, round(rows * multiple * width / height / multiple))
         size = (rows * multiple, columns * multiple)
-        if size[0] * size[1] < smaller[0].size[0] * smaller[0].size[1]:
-            return
         if drawn(asked.at(size), smaller[0], smaller[1]).peak <= budget:
-            yield size
+            return size
+    return None
 
 
 def plan(asked: Asked, budget: int, room: int) -> list[Way]:
@@ -333,19 +342,24 @@ def plan(asked: Asked, budget: int, room: int) -> list[Way]:
     if found[0].fits:
         return found
     for change, other, exact in ways(asked):
-        with suppress(UserError):  # no way of this recipe
+        with suppress(UserError, Unmeasured):  # no way of this recipe, or of this machine
             its = need(other, room, measure)
             found.append(Way(change, its, _within(its, budget), exact))
     smaller = _half_and_more(asked, room, measure)
     if len(smaller) == 1:  # it fits here, and not into the budget
         smaller = smaller_needs(asked, HALF, measure)
-    sizes = sizes_that_may_fit(asked, smaller, budget)
-    for size in itertools.islice(sizes, TRIES):
-        with suppress(UserError):
+    target = budget
+    for _ in range(TRIES):
+        size = largest_size(asked, smaller, target)
+        if size is None:
+            break
+        its = None
+        with suppress(UserError, Unmeasured):
             its = need(asked.at(size), room, measure)
             found.append(Way(flag("size", size), its, _within(its, budget), False))
-            if found[-1].fits:
-                break
+        if _within(its, budget):
+            break
+        target = round(target * (0.9 if its is None else min(0.98, budget / its.peak)))  # as far as the line was wrong
     return found
 
 
@@ -396,10 +410,10 @@ def refusal(asked: Asked, room: int) -> str | None:
     said = f"--size {height} {width} --batch-size {asked.batch_size}: takes {takes}, and there are {amount(room)}"
     could = []
     for change, other, _ in ways(asked):
-        with suppress(UserError):
+        with suppress(UserError, Unmeasured):
             could += [change] if _within(quick_look(other, room, measure), room) else []
-    sizes = sizes_that_may_fit(asked, smaller_needs(asked, QUARTER, measure), room)
-    could += [flag("size", size) for size in itertools.islice(sizes, 1)]
+    size = largest_size(asked, smaller_needs(asked, QUARTER, measure), room)
+    could += [] if size is None else [flag("size", size)]
     advice = f"what fits: {' or '.join(could)}; " if could else "use a smaller --size; "
     return f"{said}; {advice}`photogram plan` tells more, and --no-check-memory tries all the same"
 

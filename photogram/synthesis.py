@@ -41,7 +41,7 @@ from photogram.images import PIXEL_LIMIT, write_image
 from photogram.interrupts import Interrupted as Interrupted
 from photogram.interrupts import Stop, stopping_softly
 from photogram.nn.kept_weights import KeptWeights
-from photogram.nn.winograd import Winograd
+from photogram.nn.winograd import where_it_helps
 from photogram.outputs import writing
 from photogram.overview import draw_overview, open_layout
 from photogram.paintings import (
@@ -250,7 +250,7 @@ def ready_to_paint(generator: Generator, precision: str) -> Iterator[None]:
         torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
         torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
         KeptWeights(generator),
-        Winograd(),
+        where_it_helps(device, precision),
     ):
         yield
 

@@ -35,7 +35,7 @@ from photogram.images import PIXEL_LIMIT, replacing, write_image
 from photogram.interrupts import Interrupted as Interrupted
 from photogram.interrupts import Stop, stopping_softly
 from photogram.loading import Batches, load
-from photogram.nn.winograd import Winograd
+from photogram.nn.winograd import where_it_helps
 from photogram.opinions import Judge as Judge
 from photogram.precision import Precision, check_precision, resolved
 from photogram.progress import progress
@@ -160,6 +160,10 @@ def check_plan(recipe: Recipe, data: Scenes, plan: Plan) -> None:
         )
 
 
+def _precision(accelerator: Accelerator) -> str:
+    return "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
+
+
 def _accelerator(precision: str) -> Accelerator:
     AcceleratorState._reset_state()  # a process may train twice, in different precisions
     # Without a GPU, accelerate joins processes that torchrun started (by gloo) only where it is told of the CPU.
@@ -180,7 +184,7 @@ def _settings(recipe: Recipe, data: Scenes, plan: Plan, accelerator: Accelerator
         "seed": plan.seed,
         "save_every": plan.save_every,
         "evaluate_every": plan.evaluate_every,
-        "precision": "bf16" if accelerator.mixed_precision == "bf16" else "fp32",
+        "precision": _precision(accelerator),
         "from": None if plan.start_from is None else str(plan.start_from),
         "processes": accelerator.num_processes,
     }
@@ -260,7 +264,7 @@ class _Loop:
                 scene = self._next(scenes).to(self.accelerator.device)
                 ready = time.perf_counter()
                 torch.manual_seed(self._noise_seed())
-                with Winograd():
+                with where_it_helps(self.accelerator.device, _precision(self.accelerator)):
                     losses = self.training.step(scene, self.step * seen_a_step)
                 self._take_losses(losses, advance, before)
                 self.waited, self.worked = (

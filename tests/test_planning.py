@@ -245,11 +245,43 @@ def test_smaller_sizes_are_tried_until_one_fits(monkeypatch):
 
     def bent(one: Asked, until: str = "saving") -> Need | None:
         its = machine(one)
-        return took(one, 2 * its.peak) if one.spec.size[0] in (60, 64, 68) and its else its
+        return took(one, 2 * its.peak) if one.spec.size[0] == 64 and its else its
 
     ways = {w.change: w for w in found(bent, FULL // 2, monkeypatch, room=100 * FULL)}
     sizes = [(change, way.fits) for change, way in ways.items() if change.startswith("--size")]
-    assert sizes == [("--size 64 128", False), ("--size 60 120", False), ("--size 56 112", True)]
+    assert sizes[0] == ("--size 64 128", False) and len(sizes) == 2 and sizes[1][1]
+
+
+def test_a_size_that_was_measured_and_fits_is_named(monkeypatch):
+    """Where the next larger one is killed, so that no line can be drawn."""
+    ways = found(Machine(FULL // 4 + 1000), 10 * FULL, monkeypatch)
+    assert ways[-1].change == "--size 48 96" and ways[-1].fits
+
+
+def test_what_fails_for_its_own_reason_loses_nothing_else(monkeypatch):
+    machine = Machine(10 * FULL)
+
+    def measure(one: Asked, until: str = "saving") -> Need | None:
+        if one.recipe.checkpointing:
+            raise planning.Unmeasured("it is broken")
+        return machine(one, until)
+
+    ways = [way.change for way in found(measure, FULL // 2, monkeypatch, room=10 * FULL)]
+    assert "--batch-size 2" in ways and not any("checkpointing" in change for change in ways)
+    monkeypatch.setattr(planning, "dry_run", measure)
+    message = planning.refusal(asked(), FULL // 2)
+    assert message is not None and "--batch-size 1" in message and "checkpointing" not in message
+
+
+def test_what_is_remembered_grows_up_to_its_bound():
+    """And has no part in the line through smaller sizes, where all of it may still fit."""
+    needs = [
+        Need(size, {"start": 10, "steps": 100}, 1.0, True, 1, n * n * 40, 500)
+        for n, size in ((1, (10, 10)), (2, (20, 20)))
+    ]
+    assert [need.peak for need in needs] == [140, 260]
+    whole = drawn(asked(batch_size=1).at((80, 80)), *needs)
+    assert whole.later == 64 * 40 and whole.peak == 600
 
 
 # --- refusing before a training begins -------------------------------------------------------------------------------

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
+from test_crn import Blur, spec_of
+from test_crn_candidates import assert_checkpointing_changes_nothing_but_memory
+from test_crn_training import RECIPE, run_of
+from test_recipes import plan, toys
+from test_recipes import small as smallest
 from torch import Tensor, nn
 
-from photogram.nn import strips, winograd
+from photogram.nn import perceptual, strips, winograd
 from photogram.nn.kept_weights import KeptWeights
 from photogram.nn.strips import conv_of_upsampled
 from photogram.nn.winograd import Winograd, convolved, gradients, pays, transformed
+from photogram.recipes.crn import CRN, CascadedRefinementNetwork
+from photogram.scene import Layout
+from photogram.synthesis import ready_to_paint
+from photogram.training import train
 
 
 @pytest.fixture
@@ -52,15 +65,39 @@ def test_it_is_the_plain_convolution_with_its_gradients(
 
 def test_rounding_is_some_ten_times_that_of_float32():
     """Of the largest output, for as many channels as networks have."""
-    x, weight = torch.randn(1, 512, 32, 64), torch.randn(128, 512, 3, 3) / 68
-    exact = F.conv2d(x.double(), weight.double(), padding=1)
-    for made, bound in ((F.conv2d(x, weight, padding=1), 2e-6), (convolved(x, transformed(weight), (1, 1)), 3e-5)):
-        assert float((made - exact).abs().max() / exact.abs().max()) < bound
+    x, weight = torch.randn(1, 512, 32, 64).relu(), torch.randn(128, 512, 3, 3) / 68
+    wide = x.double().requires_grad_(), weight.double().requires_grad_()
+    exact = F.conv2d(*wide, padding=1)
+    grad = torch.randn_like(exact)
+    expected = exact.detach(), *torch.autograd.grad(exact, wide, grad)
+    plain = torch.ops.aten.convolution_backward(
+        grad.float(), x, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, True, False]
+    )
+    theirs = F.conv2d(x, weight, padding=1), *plain[:2]
+    ours = convolved(x, transformed(weight), (1, 1)), *gradients(grad.float(), x, weight, (1, 1), (True, True))
+    for found, bound in ((theirs, 4e-6), (ours, 4e-5)):
+        for one, true in zip(found, expected, strict=True):
+            assert one is not None and float((one - true).abs().max() / true.abs().max()) < bound
+
+
+def counting(monkeypatch: pytest.MonkeyPatch, *names: str) -> dict[str, int]:
+    """How often functions are called from now on."""
+    calls = dict.fromkeys(names, 0)
+
+    def counted(name: str, real: Callable[..., object]) -> Callable[..., object]:
+        def call(*given: object) -> object:
+            calls[name] += 1
+            return real(*given)
+
+        return call
+
+    for name in names:
+        monkeypatch.setattr(winograd, name, counted(name, getattr(winograd, name)))
+    return calls
 
 
 def test_convolutions_are_taken_over_while_it_is_entered(small: None, monkeypatch: pytest.MonkeyPatch):
-    taken, real = [], winograd.convolved
-    monkeypatch.setattr(winograd, "convolved", lambda *given: taken.append(1) or real(*given))
+    taken = counting(monkeypatch, "convolved")
     layer, x = nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"), torch.randn(2, 4, 12, 16, requires_grad=True)
     found = []
     for mode in (False, True):
@@ -68,7 +105,7 @@ def test_convolutions_are_taken_over_while_it_is_entered(small: None, monkeypatc
             made = layer(x)
             grads = torch.autograd.grad(made.square().sum(), [x, *layer.parameters()])
         found.append((made, *grads))
-        assert len(taken) == 2 * mode  # the way there, and the gradient of the input
+        assert taken["convolved"] == 2 * mode  # the way there, and the gradient of the input
     for one, other in zip(*found, strict=True):
         close(other, one)
     assert Winograd.entered == 0
@@ -145,7 +182,7 @@ def test_enlarged_features_and_their_gradients(large: bool, small: None, monkeyp
         monkeypatch.setattr(strips, "LARGE", 0)
         monkeypatch.setattr(strips, "STRIP", 3000)
     x, weight = at(torch.randn(1, 5, 6, 8)).requires_grad_(), torch.randn(4, 5, 3, 3, requires_grad=True)
-    found = []
+    found, taken = [], counting(monkeypatch, "convolved", "gradients")
     for mode in (False, True):
         with Winograd() if mode else torch.enable_grad():
             if large:
@@ -154,19 +191,53 @@ def test_enlarged_features_and_their_gradients(large: bool, small: None, monkeyp
             else:
                 made = F.leaky_relu(conv_of_upsampled(x, weight, (12, 16)), 0.2, inplace=True)
                 found.append([made, *torch.autograd.grad(made.square().sum(), (x, weight))])
+        assert (taken["convolved"] > 0) == mode and taken["gradients"] == int(mode and not large)
     for one, other in zip(*found, strict=True):
         close(other, one)
 
 
 def test_a_weight_that_comes_again_is_transformed_once(small: None, monkeypatch: pytest.MonkeyPatch):
-    counted, real = [], winograd.transformed
-    monkeypatch.setattr(winograd, "transformed", lambda weight: counted.append(1) or real(weight))
+    taken = counting(monkeypatch, "transformed")
     layer, x = nn.Conv2d(4, 6, 3, padding=1), torch.randn(1, 4, 12, 16)
     with torch.no_grad(), KeptWeights(layer), Winograd():  # as a synthesis does
         for _ in range(3):
             layer(x)
-        assert len(counted) == 1
+        assert taken == {"transformed": 1}
         layer.weight.mul_(2)
         made = layer(x)
-        assert len(counted) == 2
+        assert taken == {"transformed": 2}
     close(made, layer(x))
+
+
+def test_checkpointing_computes_again_what_was_computed(small: None, monkeypatch: pytest.MonkeyPatch):
+    """A backward pass does not see the mode."""
+    monkeypatch.setattr(perceptual, "load_trunk", lambda name: Blur())
+    taken = counting(monkeypatch, "convolved")
+    with Winograd():
+        recipe = replace(RECIPE, widths=(8, 8, 8, 8))
+        assert_checkpointing_changes_nothing_but_memory(recipe, run_of(spec_of(4, (32, 64))))
+    assert taken["convolved"] > 0
+
+
+def test_trainings_in_float32_take_it_and_resume_to_the_last_bit(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    case, taken = smallest(CRN), counting(monkeypatch, "convolved", "gradients")
+    for out, steps in (("whole", [4]), ("parts", [2, 4])):
+        for step in steps:
+            train(case.recipe, toys(case), tmp_path / out, plan(case, step))
+    assert taken["convolved"] > 0 and taken["gradients"] > 0
+    files = [tmp_path / out / "model.safetensors" for out in ("whole", "parts")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    taken["convolved"] = 0
+    train(case.recipe, toys(case), tmp_path / "bf16", plan(case, 1, "bf16"))
+    assert not taken["convolved"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_synthesis_in_float32_takes_it(precision: str, small: None, monkeypatch: pytest.MonkeyPatch):
+    network = CascadedRefinementNetwork(spec=spec_of(4, (16, 32)), widths=(8, 8, 8))
+    taken = counting(monkeypatch, "convolved")
+    with ready_to_paint(network, precision):
+        network.sample(Layout(torch.randint(4, (1, 16, 32), dtype=torch.uint8)))
+    assert (taken["convolved"] > 0) == (precision == "fp32")

@@ -66,7 +66,9 @@ def _plan(asked: PlanFlags, recipe: Any) -> int:
     data = Folder(asked.data, "train", size=asked.size or size_of_first(asked.data)[0])
     check_plan(recipe, data, Plan(steps=1, batch_size=asked.batch_size, precision=asked.precision))
     training = planning.Asked(recipe, data.spec, len(data), asked.batch_size, asked.precision, asked.start_from)
-    Console(stderr=True).print("measuring: some steps of the training, minutes where it is large")
+    Console(stderr=True).print(
+        "measuring some steps of the training, and of others where it does not fit; large ones take long"
+    )
     try:
         found = planning.plan(training, budget, room)
     except planning.Unmeasured as e:

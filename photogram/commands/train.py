@@ -122,7 +122,7 @@ def _refuse_what_cannot_fit(asked: Asked, console: Console) -> None:
     try:
         message = refusal(asked, room)
     except Unmeasured as e:
-        return console.print(f"it could not be measured ({e}); the training begins all the same", highlight=False)
+        return console.print(f"it could not be measured ({e}); the training begins all the same", markup=False)
     except UserError:  # the training says it itself
         return
     if message:

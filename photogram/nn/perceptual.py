@@ -161,9 +161,8 @@ class Remembered:
         return maps
 
     def to_come(self, photographs: int) -> int:
-        """Bytes that it will hold besides, once it has seen so many photographs of the size of the first."""
-        each = self.held // max(1, len(self.maps))
-        return 0 if not each else min(self.room // each, max(0, photographs - len(self.maps))) * each
+        """Bytes that so many photographs of the size of the first would take besides, were there room for all."""
+        return self.held // max(1, len(self.maps)) * max(0, photographs - len(self.maps))
 
 
 class PerceptualLoss(nn.Module):
@@ -182,7 +181,7 @@ class PerceptualLoss(nn.Module):
         self.look = trunk if trunk is None or not room else Remembered(trunk, room)
 
     def memory_to_come(self, photographs: int) -> int:
-        """Bytes of feature maps that are not remembered yet, and will be when so many photographs were seen."""
+        """Bytes of the feature maps of so many photographs that are not remembered yet, were there room for all."""
         return self.look.to_come(photographs) if isinstance(self.look, Remembered) else 0
 
     @property

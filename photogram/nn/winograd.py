@@ -5,13 +5,16 @@ CVPR 2016, section 4.3): a tile of 4 x 4 outputs is made from one of 6 x 6 input
 channels instead of 144. Inputs, weights and outputs are brought there and back by small matrices, one product each; in
 between are 36 products of matrices, places by channels. The gradients go the same way back.
 
-The result is that of the plain convolution up to rounding, some ten times that of float32 (1e-5 of the largest output).
-In bfloat16 it would lose by its matrices what it wins, and more in precision: there convolutions are left alone.
+The result is that of the plain convolution up to rounding, some ten times that of float32: 1e-5 of the largest. In
+bfloat16 it would lose by its matrices what it wins, and more in precision: there convolutions are left alone, as they
+are on other processors than x86, where nobody has measured it.
 """
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -27,7 +30,8 @@ TILE, SEEN = 4, 6
 CHANNELS, TILES = 128, 96
 """As many of inputs and of outputs, and of tiles, there must be for it to be faster (benchmarks/winograd.py)."""
 STRIP = 1 << 25
-"""Bytes of tiles that are there at once, about."""
+"""Bytes of a strip's tiles, about; as inputs, as they are multiplied and as products they are there three times."""
+_X86 = platform.machine() in ("x86_64", "AMD64")
 
 
 def _matrix(rows: list[list[float]]) -> Float[Tensor, "r c"]:
@@ -155,8 +159,8 @@ def gradients(
     grad: Tensor, x: Tensor, weight: Tensor, padding: Padding, needed: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None]:
     """The gradients for the input and for the weight, of which those that are not needed are None."""
-    turned = transformed(weight.flip(2, 3).transpose(0, 1)) if needed[0] else None
-    of_x = None if turned is None else convolved(grad, turned, (2 - padding[0], 2 - padding[1]))
+    back = (2 - padding[0], 2 - padding[1])
+    of_x = convolved(grad, transformed(weight.flip(2, 3).transpose(0, 1)), back) if needed[0] else None
     return of_x, gradient_of_weight(grad, x, padding) if needed[1] else None
 
 
@@ -203,11 +207,11 @@ class Winograd(TorchFunctionMode):
     """
 
     entered = 0
-    """How many of them are; `_ConvOfUpsampled` computes gradients by itself."""
+    """How many of them are: a backward pass does not see modes, and asks."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._last: tuple[Tensor, int, Tensor] | None = None
+        self._last: _Kept | None = None
 
     def __enter__(self) -> Winograd:
         Winograd.entered += 1
@@ -221,6 +225,8 @@ class Winograd(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func is torch.Tensor.backward:
+            self._last = None  # which it does not need, and is large
         if func is torch.conv2d:
             given = called(func, args, kwargs or {})
             x, weight, bias = given["input"], given["weight"], given["bias"]
@@ -233,22 +239,39 @@ class Winograd(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     def _transformed(self, weight: Tensor) -> Tensor:
-        version = 0 if weight.is_inference() else weight._version
-        last = self._last
-        if last is None or last[1] != version or not _are_same(last[0], weight):
-            last = (weight, version, transformed(weight))
-            self._last = last
-        return last[2]
+        if weight.is_inference():  # which does not say when it changes
+            return transformed(weight)
+        form = (weight.data_ptr(), weight.shape, weight.stride(), weight._version)
+        if self._last is None or self._last.form != form:
+            self._last = None  # two would be large
+            self._last = _Kept(form, weight.untyped_storage(), transformed(weight))
+        return self._last.weight
 
 
-def _are_same(a: Tensor, b: Tensor) -> bool:
-    return a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.stride() == b.stride()
+class _Kept(NamedTuple):
+    """A transformed weight, of which one, and its storage, held so that no other takes its address."""
+
+    form: tuple[object, ...]
+    storage: torch.UntypedStorage
+    weight: Tensor
+
+
+def where_it_helps(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """To be entered around work in a precision (fp32 or bf16) on a device."""
+    return Winograd() if device.type == "cpu" and precision == "fp32" else nullcontext()
+
+
+def recomputing() -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
+    """For `checkpoint`: what its function runs in, and what it runs in again, where no mode is seen."""
+    return nullcontext(), Winograd() if Winograd.entered else nullcontext()
 
 
 def is_plain(given: dict[str, Any]) -> bool:
     """Whether a convolution, by its arguments, is one in float32 on a CPU, 3x3, without stride, dilation or groups."""
     x, weight = given["input"], given["weight"]
-    if x.device.type != "cpu" or x.dim() != 4 or weight.shape[2:] != (3, 3) or isinstance(given["padding"], str):
+    if not _X86 or x.device.type != "cpu" or x.dim() != 4 or weight.shape[2:] != (3, 3):
         return False
+    if isinstance(given["padding"], str) or torch.get_float32_matmul_precision() != "highest":
+        return False  # products, unlike convolutions, may be asked to round more
     ones = all(pair(given[name]) == (1, 1) for name in ("stride", "dilation")) and given["groups"] == 1
     return ones and computed(x) == weight.dtype == torch.float32

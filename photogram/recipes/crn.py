@@ -42,6 +42,7 @@ from photogram.nn.perceptual import (
 )
 from photogram.nn.strips import conv_of_upsampled
 from photogram.nn.trunks import weights_digest
+from photogram.nn.winograd import recomputing
 from photogram.recipe import Run, layouts_alone
 from photogram.scene import Condition, Layout, Scene, SceneSpec, class_difference, one_hot
 
@@ -66,7 +67,7 @@ def begin(network: nn.Module) -> None:
 def kept_or_computed_again(run: Callable[..., Tensor], checkpointing: bool, *inputs: object) -> Tensor:
     """What a part of a network makes of its inputs; with checkpointing, nothing in it is kept for its gradients."""
     if checkpointing and torch.is_grad_enabled():
-        return checkpoint(run, *inputs, use_reentrant=False, preserve_rng_state=False)
+        return checkpoint(run, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=recomputing)
     return run(*inputs)
 
 
@@ -376,7 +377,7 @@ class RegressionTraining:
         return {"loss": loss, **dict(zip(self.perceptual.names, terms, strict=True))}
 
     def memory_to_come(self) -> int:
-        """Bytes that later steps will hold besides."""
+        """Bytes that later steps will hold besides, as far as `remember` lets them."""
         return self.perceptual.memory_to_come(self.run.photographs)
 
     def facts(self) -> dict[str, str]:
