@@ -35,6 +35,7 @@ import torch
 from photogram.animation import check_rate, write_animation
 from photogram.collecting import Item, is_there
 from photogram.collecting import collect as collect
+from photogram.compiling import compiled
 from photogram.errors import UserError, is_out_of_memory
 from photogram.generator import Generator
 from photogram.images import PIXEL_LIMIT, write_image
@@ -127,6 +128,7 @@ def synthesize(
     precision: Precision = "auto",
     choose: Choose | None = None,
     animate: float = 0,
+    compile: bool = False,
     quiet: bool = False,
 ) -> Summary:
     """Paint layouts into a folder, or go on painting them: finished paintings are skipped.
@@ -151,6 +153,7 @@ def synthesize(
             folder was begun.
         choose: where the options ask for all candidates, keeps one of them.
         animate: also write `animation.webp`, the finished paintings by name at so many a second; 0: none.
+        compile: let torch compile the network first, for thousands of paintings of one size by a small network.
         quiet: show no progress.
 
     Raises:
@@ -161,7 +164,7 @@ def synthesize(
     began, out = time.monotonic(), Path(out)
     options = generator.checked_options(options)
     size = generator.spec.size if size is None else size
-    _check(generator, seed, size, format, precision)
+    _check(generator, seed, size, format, precision, compile)
     if animate != 0:
         check_rate(animate)
     if overwrite:
@@ -173,14 +176,16 @@ def synthesize(
     with ExitStack() as stack:
         stack.enter_context(only_one(out))
         started = read_settings(out)
+        started = started if started is None else {"compile": False} | started  # before there was such a setting
         precision = resolved(precision, None if overwrite else started)
-        settings = _settings(generator, seed, size, format, precision, options)
+        settings = _settings(generator, seed, size, format, precision, options) | {"compile": compile}
         if started is not None and overwrite:
             make_room(out, started, settings, set(places.names))
         agree(out, None if overwrite else started, settings, source)
         if started is None:
             stack.callback(forget, out)
-        stack.enter_context(ready_to_paint(generator, precision))
+        compiled_for = size if compile and not isinstance(size, str) else None
+        stack.enter_context(ready_to_paint(generator, precision, compiled_for))
         studio = _Studio(generator, out, seed, size, options, choose, quiet)
         studio.work(items, None if known is None else len(known), places.finished())
         drawn, undrawn = draw_overview(studio.done, generator.spec, out, places.numbered) if sheet else (None, [])
@@ -210,7 +215,7 @@ def _settings(
     }
 
 
-def _check(generator: Generator, seed: int, size: Size | str, format: str, precision: str) -> None:
+def _check(generator: Generator, seed: int, size: Size | str, format: str, precision: str, compile: bool) -> None:
     """Refuse at the door what could only fail later."""
     spec, name = generator.spec, type(generator).__name__
     if not spec.num_classes or spec.image_channels:
@@ -223,6 +228,8 @@ def _check(generator: Generator, seed: int, size: Size | str, format: str, preci
     if isinstance(size, str):
         if size != "native":
             raise UserError(f"--size {size}: must be height and width, or native")
+        if compile:
+            raise UserError("--compile: compiles for one size, which --size native is not; leave one of them out")
     elif min(size) < 1 or size[0] * size[1] > PIXEL_LIMIT:
         raise UserError(
             f"--size {size[0]} {size[1]}: both must be at least 1, and at most {PIXEL_LIMIT:,} pixels together"
@@ -236,22 +243,27 @@ def _fingerprint(generator: Generator) -> str:
 
 
 @contextmanager
-def ready_to_paint(generator: Generator, precision: str) -> Iterator[None]:
+def ready_to_paint(generator: Generator, precision: str, compiled_for: Size | None = None) -> Iterator[None]:
     """For many paintings: the device, the memory layout, the precision, weights kept as a CPU computes with them, and
     kernels that give the same bits every time.
 
     Args:
         generator: what paints; it must not change meanwhile.
         precision: fp32 or bf16.
+        compiled_for: the size for which torch compiles it; None: it does not.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     generator.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     with (
         torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
         torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
-        KeptWeights(generator),
-        where_it_helps(device, precision),
+        ExitStack() as stack,
     ):
+        if compiled_for is not None:
+            stack.enter_context(compiled(generator, compiled_for))
+        else:
+            stack.enter_context(KeptWeights(generator))
+            stack.enter_context(where_it_helps(device, precision))
         yield
 
 

@@ -165,6 +165,7 @@ def test_a_fresh_process_gives_the_same_bytes(
         "format": "png",
         "precision": "fp32",
         "options": {"candidates": 0, "mix": "", "feather": 2.0},
+        "compile": False,
         "source": str(tmp_path / "net"),
     }
 

@@ -47,6 +47,9 @@ class SynthesizeFlags:
     """Also write sheet.png, layouts beside paintings."""
     animate: float = 0
     """Also write animation.webp, the paintings by name at so many a second: the frames of a shot. 0: none."""
+    compile: bool = False
+    """Let torch compile the network first: a minute or two, then small networks paint 1.3 times as fast. For thousands
+    of paintings of one size; it needs a C++ compiler."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Auto takes bf16 where the processor has it."""
     overwrite: bool = False
@@ -86,6 +89,7 @@ def _run_synthesis(asked: SynthesizeFlags, options: Any) -> int:
         format=asked.format,
         sheet=asked.sheet,
         animate=asked.animate,
+        compile=asked.compile,
         precision=asked.precision,
         overwrite=asked.overwrite,
         source=asked.run,

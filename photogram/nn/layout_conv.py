@@ -116,7 +116,7 @@ class LayoutLevel:
 
     def looked_up(self, weight: Float[Tensor, "o c k k"], stride: int = 1) -> bool:
         """Whether look-ups are faster than planes for this weight, as autocast computes with it."""
-        if weight.device.type != "cpu":
+        if weight.device.type != "cpu" or torch.compiler.is_compiling():  # what depends on the layout has no one form
             return False
         n, c, h, w = self.shape
         few = FEW[torch.is_grad_enabled() and weight.requires_grad]

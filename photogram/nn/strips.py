@@ -74,7 +74,7 @@ class _ConvOfUpsampled(torch.autograd.Function):
 def is_large(x: Float[Tensor, "n c h w"], size: Size) -> bool:
     """Whether features, once enlarged, are better made in strips."""
     count = x.shape[0] * x.shape[1] * size[0] * size[1]
-    return x.device.type == "cpu" and count * x.element_size() > LARGE
+    return x.device.type == "cpu" and not torch.compiler.is_compiling() and count * x.element_size() > LARGE
 
 
 def in_strips(
