@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     except UserError as e:
         return complain(str(e), 2 if isinstance(e, UsageError) else 1)
     except KeyboardInterrupt as e:
-        return complain(str(e) or "interrupted; the same command again goes on", 130)
+        return complain(str(e) or "interrupted; the same command again goes on, or begins", 130)
     except BrokenPipeError:  # the reader of our output has gone; not our mistake
         sys.stdout = None
         return 1

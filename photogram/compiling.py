@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
+from torch._inductor.utils import fresh_cache
 
 from photogram.errors import UserError, is_out_of_memory
 from photogram.generator import Generator
@@ -22,14 +23,23 @@ def compiled(generator: Generator, size: Size) -> Iterator[None]:
         UserError: where torch cannot compile it here, such as without a C++ compiler.
     """
     generator.compile(dynamic=False)
-    try:
+    with ExitStack() as stack:
+        stack.callback(setattr, generator, "_compiled_call_impl", None)
         try:
-            generator.sample(Layout(torch.zeros(1, *size, dtype=torch.uint8)))
+            _paint_once(generator, size)
         except Exception as e:  # whatever a compiler may say
             if is_out_of_memory(e):
                 raise
-            said = (str(e).strip().splitlines() or [type(e).__name__])[0]
-            raise UserError(f"--compile: torch cannot compile this network here ({said}); leave it out") from e
+            stack.enter_context(fresh_cache())  # where a process was killed, what it left is broken
+            torch.compiler.reset()
+            try:
+                _paint_once(generator, size)
+            except Exception as again:
+                said = [line for line in str(again).strip().splitlines() if line.strip()] or [type(again).__name__]
+                why = said[0] if len(said) == 1 else f"{said[0].strip()} {said[1].strip()}"
+                raise UserError(f"--compile: torch cannot compile this network here ({why}); leave it out") from again
         yield
-    finally:
-        generator._compiled_call_impl = None
+
+
+def _paint_once(generator: Generator, size: Size) -> None:
+    generator.sample(Layout(torch.zeros(1, *size, dtype=torch.uint8)))

@@ -51,3 +51,25 @@ def stopping_softly(announcement: str | None) -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def terminating_cleanly() -> Iterator[None]:
+    """Let SIGTERM end work as Ctrl-C does, so that what it has made for itself is removed.
+
+    Raises:
+        KeyboardInterrupt: at the signal.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not in the main thread, where signals do not arrive
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

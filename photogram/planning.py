@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from photogram.errors import UserError, flag
+from photogram.interrupts import terminating_cleanly
 from photogram.scene import SceneSpec, Size
 
 GB = 2**30
@@ -159,7 +160,8 @@ def dry_run(asked: Asked, until: str = "saving") -> Need | None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):  # alone, whoever asks
         environment.pop(name, None)
     try:
-        with tempfile.TemporaryDirectory(prefix="photogram-plan-") as folder:  # ours: a killed child removes none
+        # The folder is ours, for a killed child removes none.
+        with terminating_cleanly(), tempfile.TemporaryDirectory(prefix="photogram-plan-") as folder:
             given = json.dumps(question | {"folder": folder})
             done = subprocess.run(command, input=given, capture_output=True, text=True, env=environment)
     except OSError as e:
@@ -389,12 +391,13 @@ def is_light(asked: Asked, room: int) -> bool:
     return LIGHT + A_PIXEL * asked.pixels + GB * getattr(asked.recipe, "remember", 0) < room
 
 
-def refusal(asked: Asked, room: int) -> str | None:
+def refusal(asked: Asked, room: int, tell: Callable[[str], object]) -> str | None:
     """Why a training cannot fit into the memory, and what could; None where it may fit.
 
     Args:
         asked: the training.
         room: bytes that there are here.
+        tell: is given what is known before it is known what could fit, which takes longer.
 
     Raises:
         UserError: where it cannot be started.
@@ -408,6 +411,7 @@ def refusal(asked: Asked, room: int) -> str | None:
     takes = "more" if first is None else f"about {amount(first.peak)}"
     height, width = asked.spec.size
     said = f"--size {height} {width} --batch-size {asked.batch_size}: takes {takes}, and there are {amount(room)}"
+    tell(f"{said}; looking for what could fit")
     could = []
     for change, other, _ in ways(asked):
         with suppress(UserError, Unmeasured):

@@ -93,7 +93,7 @@ def _show(found: Sequence[Any], asked: PlanFlags, budget: int) -> None:
 
     from photogram import planning
 
-    table = Table(title=f"within {budget / planning.GB:.1f} GB")
+    table = Table(title=f"within {planning.amount(budget)}")
     whole = "the training" if asked.steps is None else f"{asked.steps:,} steps"
     for title in ("", "peak memory", "a step", whole, "fits"):
         table.add_column(title)
@@ -104,6 +104,8 @@ def _show(found: Sequence[Any], asked: PlanFlags, budget: int) -> None:
     if any(way.need is not None and not way.need.measured for way in found):
         console.print("about: a line through two smaller sizes, since this one does not fit here")
     if len(found) > 1:
-        same = [way.change for way in found[1:] if way.exact]
+        same = [way.change for way in found[1:] if way.exact and way.fits]
+        if not any(way.fits for way in found):
+            console.print("nothing of this makes it fit; smaller networks and a smaller --size need less")
         if same:
             console.print(f"{', '.join(same)}: learns the same, in more time", highlight=False)

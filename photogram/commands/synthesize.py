@@ -40,11 +40,12 @@ class SynthesizeFlags:
     seed: int = 0
     """Of whatever the network draws."""
     size: Annotated[tuple[int, int] | Literal["native"] | None, _SIZE] = None
-    """Height and width to paint at, or native for each file's own; without it, the size trained at."""
+    """Height and width to paint at, or native for each file's own; without it, the size trained at, where it paints
+    best."""
     format: Literal["png", "jpg", "webp"] = "png"
     """Of the paintings' files."""
     sheet: bool = False
-    """Also write sheet.png, layouts beside paintings."""
+    """Also write sheet.png: up to 24 layouts beside their paintings, and beside photographs where there are some."""
     animate: float = 0
     """Also write animation.webp, the paintings by name at so many a second: the frames of a shot. 0: none."""
     compile: bool = False

@@ -120,7 +120,7 @@ def _refuse_what_cannot_fit(asked: Asked, console: Console) -> None:
         return
     console.print("measuring whether this fits into the memory; --no-check-memory begins at once")
     try:
-        message = refusal(asked, room)
+        message = refusal(asked, room, lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
     except Unmeasured as e:
         return console.print(f"it could not be measured ({e}); the training begins all the same", markup=False)
     except UserError:  # the training says it itself
