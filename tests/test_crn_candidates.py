@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from test_crn import Blur, cascade, random_layout, randomise_norms, spec_of
 from test_crn_training import RECIPE, run_of, scene
-from torch import Tensor
+from torch import Tensor, nn
 
 from photogram.errors import UserError
 from photogram.nn import perceptual
-from photogram.nn.perceptual import PerceptualLoss, best_by_class, masked_absolute_difference
+from photogram.nn.perceptual import PerceptualLoss, best_by_class, load_features, masked_absolute_difference
 from photogram.recipe import Run
 from photogram.recipes.crn import CRN, CascadedRefinementNetwork, Choice, assembled, blurred, hand_over
 from photogram.scene import Layout, SceneSpec, one_hot
@@ -361,6 +361,24 @@ def test_checkpointing_changes_nothing_but_memory(blur: None, tmp_path: Path, tr
     CascadedRefinementNetwork(spec=spec_of(4, (32, 64)), widths=(8, 8, 8, 8)).save_pretrained(tmp_path)
     recipe = replace(RECIPE, widths=(8, 8, 8, 8), train_last=train_last)
     assert_checkpointing_changes_nothing_but_memory(recipe, replace(run_of(spec_of(4, (32, 64))), start_from=tmp_path))
+
+
+def test_feature_maps_of_one_candidate_after_the_other():
+    """The same terms and gradients, of which the graph keeps a third."""
+    loss, photo = PerceptualLoss(load_features("squeezenet")), torch.rand(2, 3, 32, 64) * 2 - 1
+    masks = one_hot(random_layout((32, 64), n=2).classes, 4)
+    found, kept = [], []
+    for one_by_one in (False, True):
+        torch.manual_seed(0)
+        paintings = (torch.rand(2, 4, 3, 32, 64) * 2 - 1).requires_grad_()
+        saved = Saved(nn.Identity())
+        with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor):
+            terms = loss.by_class(paintings, photo, masks, one_by_one)
+        found.append((terms, *torch.autograd.grad(best_by_class(terms.sum(0)), paintings)))
+        kept.append(saved.total)
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-6)
+    assert kept[1] < 0.4 * kept[0]
 
 
 def test_modules_that_stay_as_they_are_need_to_come_from_somewhere(blur: None):

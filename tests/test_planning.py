@@ -462,8 +462,8 @@ def test_what_later_steps_remember_is_counted():
         need = dry_run(replace(one, recipe=replace(WIDE, remember=remember)), "steps")
         assert need is not None and plain is not None
         peaks.append(need.peak - plain.peak)
-    maps = PerceptualLoss(load_features("squeezenet"))._features(torch.rand(1, 3, 64, 128), torch.rand(1, 3, 64, 128))
-    each = sum(m.numel() * 4 for m in maps[0])
+    maps = PerceptualLoss(load_features("squeezenet"))._of_photograph(torch.rand(1, 3, 64, 128))
+    each = sum(m.numel() * 4 for m in maps)
     assert peaks[0] == pytest.approx(GB / 2, rel=0.2) and peaks[1] == pytest.approx(1000 * each, rel=0.1)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from photogram.errors import UserError
-from photogram.nn.gradients import first_only
+from photogram.nn.gradients import first_only, kept_or_computed_again
 from photogram.nn.trunks import Trunk, load_trunk
 from photogram.scene import SceneSpec
 
@@ -190,7 +190,7 @@ class PerceptualLoss(nn.Module):
 
     def forward(self, painting: Float[Tensor, "n c h w"], photo: Float[Tensor, "n c h w"]) -> Float[Tensor, " terms"]:
         """One unweighted mean per term, in grey levels for pixels and in feature units for the rest."""
-        photographed, painted = self._features(photo, painting)
+        photographed, painted = self._of_photograph(photo), self._of_painting(painting)
         pixels = 127.5 * mean_absolute_difference(painting.float(), photo)
         return torch.stack([pixels, *map(mean_absolute_difference, painted, photographed)])
 
@@ -199,6 +199,7 @@ class PerceptualLoss(nn.Module):
         paintings: Float[Tensor, "n k c h w"],
         photo: Float[Tensor, "n c h w"],
         masks: Float[Tensor, "n p h w"],
+        one_by_one: bool = False,
     ) -> Float[Tensor, "terms n k p"]:
         """What each class of a layout contributes to each painting's terms: their sum over classes is the term.
 
@@ -206,22 +207,32 @@ class PerceptualLoss(nn.Module):
             paintings: k of each layout.
             photo: the photograph of the layout.
             masks: the layout as planes, which sum to 1; they are area-averaged to the size of each feature map.
+            one_by_one: the feature maps of one painting after the other, made again for gradients: less memory.
         """
-        photographed, painted = self._features(photo, paintings.flatten(0, 1))
-        pairs = [(127.5 * paintings.float(), 127.5 * photo)]
-        pairs += [(f.unflatten(0, paintings.shape[:2]), p) for f, p in zip(painted, photographed, strict=True)]
-        terms = []
-        for ours, theirs in pairs:
-            sized = masks if ours.shape[-2:] == masks.shape[-2:] else F.interpolate(masks, ours.shape[-2:], mode="area")
-            terms.append(masked_absolute_difference(ours, theirs, sized))
-        return torch.stack(terms)
+        photographed = self._of_photograph(photo)
 
-    def _features(self, photo: Tensor, painting: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        if self.trunk is None or self.look is None:
-            return [], []
+        def terms(some: Tensor) -> Tensor:
+            painted = self._of_painting(some.flatten(0, 1))
+            pairs = [(127.5 * some.float(), 127.5 * photo)]
+            pairs += [(f.unflatten(0, some.shape[:2]), p) for f, p in zip(painted, photographed, strict=True)]
+            found = []
+            for ours, theirs in pairs:
+                size = ours.shape[-2:]
+                sized = masks if size == masks.shape[-2:] else F.interpolate(masks, size, mode="area")
+                found.append(masked_absolute_difference(ours, theirs, sized))
+            return torch.stack(found)
+
+        parts = paintings.split(1, 1) if one_by_one else [paintings]
+        return torch.cat([kept_or_computed_again(terms, one_by_one, part) for part in parts], 2)
+
+    def _of_photograph(self, photo: Tensor) -> list[Tensor]:
+        if self.look is None:
+            return []
         with torch.no_grad():
-            photographed = list(self.look(photo))
-        return photographed, list(self.trunk(painting))
+            return list(self.look(photo))
+
+    def _of_painting(self, painting: Tensor) -> list[Tensor]:
+        return [] if self.trunk is None else list(self.trunk(painting))
 
 
 def calibrated(means: Mapping[str, float]) -> tuple[float, ...]:

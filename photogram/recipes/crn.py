@@ -18,7 +18,6 @@ photographs under a perceptual loss. What differs from the paper, and what we fo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -27,10 +26,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from photogram.errors import UserError, nearest, unfit
 from photogram.generator import Generator, Network, NoOptions
+from photogram.nn.gradients import kept_or_computed_again
 from photogram.nn.layout_conv import LayoutLevel, Window, pyramid
 from photogram.nn.perceptual import (
     Calibration,
@@ -42,7 +41,6 @@ from photogram.nn.perceptual import (
 )
 from photogram.nn.strips import conv_of_upsampled
 from photogram.nn.trunks import weights_digest
-from photogram.nn.winograd import recomputing
 from photogram.recipe import Run, layouts_alone
 from photogram.scene import Condition, Layout, Scene, SceneSpec, class_difference, one_hot
 
@@ -62,13 +60,6 @@ def begin(network: nn.Module) -> None:
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-
-
-def kept_or_computed_again(run: Callable[..., Tensor], checkpointing: bool, *inputs: object) -> Tensor:
-    """What a part of a network makes of its inputs; with checkpointing, nothing in it is kept for its gradients."""
-    if checkpointing and torch.is_grad_enabled():
-        return checkpoint(run, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=recomputing)
-    return run(*inputs)
 
 
 class RefinementModule(nn.Module):
@@ -261,7 +252,8 @@ class Regression:
     """Memory, in GB, for the feature maps of photographs, so that those seen again need no pass through the feature
     network; it changes no result but for rounding. Worth it where many of the photographs fit."""
     checkpointing: bool = False
-    """Compute each module again for its gradients instead of keeping what is in it: less memory, more time."""
+    """Compute each module again for its gradients instead of keeping what is in it, and of several candidates the
+    feature maps of one after the other: less memory, more time."""
 
     def check(self) -> None:
         """Refuse values that no training can have. Not done on construction, where the parser of flags would answer.
@@ -365,7 +357,7 @@ class RegressionTraining:
                 terms, costs = self.perceptual(paintings[:, 0], scene.photo), None
             else:
                 masks = one_hot(scene.condition.layout.classes, self.run.spec.num_classes)
-                costs = self.perceptual.by_class(paintings, scene.photo, masks)
+                costs = self.perceptual.by_class(paintings, scene.photo, masks, self.recipe.checkpointing)
                 terms = costs.sum(-1).mean((1, 2))
         weights = self.calibration.weights(self.run.mean(terms.detach()), seen).to(terms)
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from photogram.errors import UserError, flag
 from photogram.generator import Generator, Network
+from photogram.nn.gradients import kept_or_computed_again
 from photogram.nn.layout_conv import LayoutLevel, pyramid
 from photogram.nn.strips import upsampled
 from photogram.recipe import Run, layouts_alone, start_from
@@ -27,7 +28,6 @@ from photogram.recipes.crn import (
     RegressionTraining,
     are_widths,
     begin,
-    kept_or_computed_again,
 )
 from photogram.scene import Condition, Layout, SceneSpec, Size
 
