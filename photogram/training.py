@@ -151,9 +151,7 @@ def check_plan(recipe: Recipe, data: Scenes, plan: Plan) -> None:
     multiple, size = recipe.size_multiple(), data.spec.size
     if min(size) > 0 and size[0] * size[1] > PIXEL_LIMIT:
         raise UserError(f"--size {size[0]} {size[1]}: must be at most {PIXEL_LIMIT:,} pixels together")
-    if min(size) < 1:
-        raise UserError(f"--size {size[0]} {size[1]}: both must be at least 1")
-    if any(n % multiple for n in size):
+    if any(n < 1 or n % multiple for n in size):
         possible = (sorted({max(1, m) * multiple for m in (n // multiple, -(-n // multiple))}) for n in size)
         heights, widths = ([str(n) for n in choices] for choices in possible)
         raise UserError(
