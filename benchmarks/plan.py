@@ -64,10 +64,11 @@ def main() -> None:
     from safetensors.torch import save_file
     from speed import ready
 
+    from photogram.amounts import GB
     from photogram.data.toy import write_toy
     from photogram.data.toy_layout import CLASSES
     from photogram.nn.trunks import VGG
-    from photogram.planning import GB, HALF, Asked, drawn, dry_run, quick_look, smaller_needs
+    from photogram.planning import HALF, Asked, drawn, dry_run, quick_look, smaller_needs
     from photogram.recipes import members, word
     from photogram.scene import SceneSpec
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 from photogram.errors import UserError
-from photogram.images import image_size, read_photo, replacing
+from photogram.images import image_size, replacing
+from photogram.rasters import read_rgb
 
 LEAST_A_SECOND, MOST_A_SECOND = 0.01, 100
 
@@ -47,9 +48,9 @@ def write_animation(frames: Sequence[Path], path: Path, rate: float) -> None:
 
     def rest() -> Iterator[Image.Image]:
         for frame in frames[1:]:
-            yield Image.fromarray(read_photo(frame))
+            yield Image.fromarray(read_rgb(frame))
 
-    first = Image.fromarray(read_photo(frames[0]))
+    first = Image.fromarray(read_rgb(frames[0]))
     with replacing(path) as file:
         first.save(
             file, "WEBP", save_all=True, append_images=rest(), duration=round(1000 / rate), loop=0, quality=85, method=4

@@ -19,16 +19,24 @@ photogram: photographic images made without a camera
   photogram plan RECIPE --data DATA           how much memory and time a training takes, and what makes it fit
   photogram train RECIPE --data DATA --out RUN    train; the same command again goes on
   photogram synthesize RUN LAYOUTS --out DIR  paint layouts with what a run has learned
+  photogram sample RUN --count N --out DIR    photographs of a run that needs no layouts, by number; morphs between them
+  photogram colorize RUN IMAGE --out PHOTO    a grey photograph in colours, by hints
   photogram evaluate RUN --protocol P --data DATA    how good are its paintings; also folders of images, side by side
-  photogram import crn CHECKPOINT --out DIR   the authors' released networks, from their own files
+  photogram import SOURCE FILE --out DIR      the authors' released networks, of crn, pix2pix or cyclegan
 
 Each verb has --help. Forms: {forms}. Recipes: {recipes}.
 Exit status: 0 all well, 1 a mistake that the message names, 2 unknown words or flags, 130 interrupted.
 """
 # Spelt out, so that help need not import them; tests compare them with what there is.
-VERBS = ("quickstart", "prepare", "check", "plan", "train", "synthesize", "evaluate", "import")
-FORMS = ("cityscapes", "camvid", "coco-stuff", "nyu", "palette", "toy", "vivid", "coarsen")
-RECIPES = ("crn", "full-resolution", "encoder-decoder", "pix2pix", "gan-segmentation", "segmenter")
+VERBS = ("quickstart", "prepare", "check", "plan", "train", "synthesize", "sample", "colorize", "evaluate", "import")
+FORMS = (
+    *("cityscapes", "camvid", "coco-stuff", "nyu", "palette", "toy", "vivid", "coarsen"),
+    *("edges", "sketches", "pairs", "manifest", "unpaired", "grey"),
+)
+RECIPES = (
+    *("crn", "full-resolution", "encoder-decoder"),
+    *("gan", "pix2pix", "cyclegan", "colorization", "gan-segmentation", "segmenter"),
+)
 
 
 def main(arguments: Sequence[str]) -> int:

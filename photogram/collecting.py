@@ -1,4 +1,4 @@
-"""Which layouts are painted, and what the paintings are called: files, folders and a list on stdin."""
+"""Which layouts or images are painted, and what the paintings are called: files, folders and a list on stdin."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _LINE_LIMIT = 1 << 16
 
 
 class Item(NamedTuple):
-    """A layout to paint.
+    """A layout, or an image, to paint.
 
     Args:
-        source: the layout's file.
+        source: its file.
         name: the painting's place in the output folder, without a suffix; may have folders, with `/` between them.
     """
 
@@ -29,8 +29,14 @@ class Item(NamedTuple):
     name: str
 
 
-def collect(inputs: Iterable[str | Path], stdin: IO[str] | None = None) -> Sequence[Item] | Iterator[Item]:
-    """Find the layouts to paint: files, folders with all that is in them, and `-` for a list on stdin, one path a line.
+LAYOUTS = (*LABEL_SUFFIXES, ".jpg", ".jpeg")
+"""How names of layouts end. JPEGs are among them, so that they are refused by name and not lost."""
+
+
+def collect(
+    inputs: Iterable[str | Path], stdin: IO[str] | None = None, suffixes: Sequence[str] = LAYOUTS
+) -> Sequence[Item] | Iterator[Item]:
+    """Find what to paint: files, folders with all that is in them, and `-` for a list on stdin, one path a line.
 
     Paintings keep the names that layouts have below the folder that all inputs have in common, so that equal names in
     two folders do not collide. Names from stdin, whose common folder is unknown until its end, are kept below the
@@ -40,6 +46,7 @@ def collect(inputs: Iterable[str | Path], stdin: IO[str] | None = None) -> Seque
     Args:
         inputs: files, folders and `-`.
         stdin: the stream that `-` reads, by its file descriptor; None is the process's own.
+        suffixes: of the files that count in folders; see `photogram.conditions.source_suffixes`.
 
     Returns:
         A list; or, where `-` is among the inputs, an iterator that ends when stdin does.
@@ -56,7 +63,7 @@ def collect(inputs: Iterable[str | Path], stdin: IO[str] | None = None) -> Seque
             raise UserError(f"{path}: no such file or folder; give layouts, folders of layouts, or - for stdin")
     folders = [plain(path) if path.is_dir() else plain(path).parent for path in given]
     base = Path(os.path.commonpath(folders)) if folders else Path()
-    files = [file for path in given for file in (_layouts_in(path) if path.is_dir() else [path])]
+    files = [file for path in given for file in (_files_in(path, suffixes) if path.is_dir() else [path])]
     items = [Item(file, _name(file, base)) for file in files]
     if len(given) == len(inputs):
         return items
@@ -79,8 +86,8 @@ def _name(file: Path, base: Path) -> str:
     return (below.parent / below.stem).as_posix()
 
 
-def _layouts_in(folder: Path) -> list[Path]:
-    """All layouts below a folder, in order. JPEGs are among them, so that they are refused by name and not lost."""
+def _files_in(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """All files below a folder whose names end so, in order."""
 
     def refuse(error: OSError) -> None:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror})")
@@ -94,10 +101,11 @@ def _layouts_in(folder: Path) -> list[Path]:
         found += [
             Path(root) / name
             for name in sorted(names)
-            if not name.startswith(".") and Path(name).suffix.lower() in (*LABEL_SUFFIXES, ".jpg", ".jpeg")
+            if not name.startswith(".") and Path(name).suffix.lower() in suffixes
         ]
     if not found:
-        raise UserError(f"{folder}: holds no layouts ({', '.join(LABEL_SUFFIXES)})")
+        what = ("layouts", LABEL_SUFFIXES) if tuple(suffixes) == LAYOUTS else ("images", suffixes)
+        raise UserError(f"{folder}: holds no {what[0]} ({', '.join(what[1])})")
     return found
 
 

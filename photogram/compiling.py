@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
-from torch._inductor.utils import fresh_cache
 
 from photogram.errors import UserError, is_out_of_memory
 from photogram.generator import Generator
@@ -22,6 +21,8 @@ def compiled(generator: Generator, size: Size) -> Iterator[None]:
     Raises:
         UserError: where torch cannot compile it here, such as without a C++ compiler.
     """
+    from torch._inductor.utils import fresh_cache  # seconds, and 90 MB, that nothing else is to pay
+
     generator.compile(dynamic=False)
     with ExitStack() as stack:
         stack.callback(setattr, generator, "_compiled_call_impl", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import inspect
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -258,21 +259,27 @@ class Generator(Network, abc.ABC):
             UserError: for a condition that the network was not trained on, such as a class that it does not know, or a
                 seed that is no integer of 0 to 2^63 - 1.
         """
-        options = self.checked_options(options)
-        if not isinstance(seed, Integral) or not 0 <= seed < 1 << 63:
-            raise UserError(f"seed {seed!r}: must be an integer of 0 or more, below 2^63")
+        options, noise = self.checked_options(options), self._noise(seed)
         condition = self._checked(condition)
-        size, device = condition.size, next(self.parameters()).device
-        noise = torch.Generator(device).manual_seed(int(seed))
+        size, padded = condition.size, self._padded(condition).to(noise.device)
+        photo = self._run(lambda: self.paint(padded, noise, options))
+        return photo if size is None else photo[..., : size[0], : size[1]].contiguous()
+
+    def _noise(self, seed: Any) -> torch.Generator:
+        """A generator of noise where the network is, of a seed that is checked here."""
+        if not isinstance(seed, Integral) or not 0 <= int(seed) < 1 << 63:
+            raise UserError(f"seed {seed!r}: must be an integer of 0 or more, below 2^63")
+        return torch.Generator(next(self.parameters()).device).manual_seed(int(seed))
+
+    def _run(self, paint: Callable[[], Tensor]) -> Tensor:
+        """What is painted, in [-1, 1], without gradients and with the network as it is when it paints."""
         training = self.training
         self.eval()
         try:
             with torch.inference_mode():
-                photo = self.paint(self._padded(condition).to(device), noise, options)
+                return paint().float().clamp(-1, 1)
         finally:
             self.train(training)
-        photo = photo.float().clamp(-1, 1)
-        return photo if size is None else photo[..., : size[0], : size[1]].contiguous()
 
     def checked_options(self, asked: object | None) -> NoOptions:
         """The options that are asked for, or the defaults.
@@ -317,6 +324,55 @@ class Generator(Network, abc.ABC):
             margin = (0, width - image.shape[-1], 0, height - image.shape[-2])
             image = torch.nn.functional.pad(image, margin, mode="replicate")
         return Condition(layout, image)
+
+
+class UnaskedGenerator(Generator):
+    """A generator that is asked for nothing: each seed is another photograph, painted from a latent that it draws.
+
+    Latents are what a way from one photograph to another leads through: z itself, or what a network makes of it.
+    """
+
+    @abc.abstractmethod
+    def draw_latents(self, count: int, noise: torch.Generator, options: object) -> Float[Tensor, "n d"]:
+        """Latents of photographs, drawn from `noise` alone."""
+
+    @abc.abstractmethod
+    def paint_latents(self, latents: Float[Tensor, "n d"]) -> Float[Tensor, "n c h w"]:
+        """Photographs of checked latents. Called by `sample` and `sample_latents`."""
+
+    @abc.abstractmethod
+    def between(self, start: Float[Tensor, " d"], end: Float[Tensor, " d"], steps: int) -> Float[Tensor, "steps d"]:
+        """A way from one latent to another on which all are likely ones, both ends included."""
+
+    def paint(self, condition: Condition, noise: torch.Generator, options: object) -> Float[Tensor, "n c h w"]:
+        return self.paint_latents(self.draw_latents(1, noise, options))
+
+    def latent(self, seed: int, options: object | None = None) -> Float[Tensor, " d"]:
+        """The latent that `sample(None, seed, options)` paints.
+
+        Raises:
+            UserError: as `sample` does.
+        """
+        options, noise = self.checked_options(options), self._noise(seed)
+        with torch.inference_mode():
+            return self.draw_latents(1, noise, options)[0]
+
+    def sample_latents(self, latents: Float[Tensor, "n d"]) -> Float[Tensor, "n c h w"]:
+        """Paint photographs of latents: of `latent`, on a way `between` two, or others.
+
+        Args:
+            latents: of the length that `latent` gives, finite.
+
+        Returns:
+            Photographs in [-1, 1].
+
+        Raises:
+            UserError: for latents of another length, or that are not finite.
+        """
+        size = len(self.latent(0))
+        if not len(latents) or latents.shape[1] != size or not bool(torch.isfinite(latents).all()):
+            raise UserError(f"latents are {_form(latents)}; they must be finite, [n, {size}] with n of 1 or more")
+        return self._run(lambda: self.paint_latents(latents.to(next(self.parameters()).device)))
 
 
 class Reader(Network, abc.ABC):

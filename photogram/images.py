@@ -10,7 +10,7 @@ import io
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -44,7 +44,7 @@ def _mute_pillow() -> None:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
     """Turn whatever a decoder throws at a damaged or hostile file into one line that names the file."""
     _mute_pillow()
     try:
@@ -77,7 +77,7 @@ def open_image(path: str | Path) -> Iterator[ImageFile.ImageFile]:
         UserError: where the file is missing, empty, no image, animated, or larger than `PIXEL_LIMIT`.
     """
     path = Path(path)
-    with _reading(path), Image.open(path, formats=_FORMATS) as image:
+    with reading(path), Image.open(path, formats=_FORMATS) as image:
         width, height = image.size
         if width * height > PIXEL_LIMIT:
             raise UserError(f"{path}: {height} x {width} pixels are more than the limit of {PIXEL_LIMIT:,}; refused")
@@ -87,7 +87,7 @@ def open_image(path: str | Path) -> Iterator[ImageFile.ImageFile]:
         yield image
 
 
-def _orientation(image: ImageFile.ImageFile) -> int:
+def orientation_of(image: ImageFile.ImageFile) -> int:
     """How EXIF says that the decoded pixels must be turned, 1..8; 1 is not at all."""
     if image.format == "TIFF":  # Pillow turns these itself
         return 1
@@ -120,7 +120,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """Height and width as displayed (turned as EXIF asks), from the header alone."""
     with open_image(path) as image:
         width, height = image.size
-        return (width, height) if _orientation(image) >= 5 else (height, width)
+        return (width, height) if orientation_of(image) >= 5 else (height, width)
 
 
 def read_photo(path: str | Path) -> np.ndarray:
@@ -135,7 +135,7 @@ def read_photo(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     with open_image(path) as image:
-        pixels = _fast_decoder(image)(path) if image.mode == "RGB" and _orientation(image) == 1 else None
+        pixels = decode_rgb(image, path) if image.mode == "RGB" and orientation_of(image) == 1 else None
         if pixels is not None:
             return pixels
         image = ImageOps.exif_transpose(image)
@@ -149,12 +149,11 @@ def read_photo(path: str | Path) -> np.ndarray:
         return np.array(image.convert("RGB"))
 
 
-def _fast_decoder(image: ImageFile.ImageFile) -> Callable[[Path], np.ndarray | None]:
+def decode_rgb(image: ImageFile.ImageFile, path: Path) -> np.ndarray | None:
+    """The pixels of an opened RGB image by a faster decoder, where there is one that takes the file; else None."""
     if image.format == "JPEG":
-        return _decode_jpeg
-    if image.format == "PNG" and _raw_mode(image) == "RGB":
-        return _decode_png
-    return lambda path: None
+        return _decode_jpeg(path)
+    return _decode_png(path) if image.format == "PNG" and raw_mode(image) == "RGB" else None
 
 
 def _decode_jpeg(path: Path) -> np.ndarray | None:
@@ -201,7 +200,7 @@ def read_labels(path: str | Path) -> np.ndarray:
                 f"{path}: holds colours (mode {image.mode}), not class indices; "
                 "turn colours into indices with `photogram prepare palette`"
             )
-        raw = _raw_mode(image)
+        raw = raw_mode(image)
         if image.mode in ("1", "L") and "I" in raw.partition(";")[2]:
             raise UserError(f"{path}: stores white as 0 (mode {raw}); store label maps as PNG")
         stretched = _SUB_BYTE_GREY.get(raw[:3], 1)
@@ -211,10 +210,30 @@ def read_labels(path: str | Path) -> np.ndarray:
         return labels.astype(np.int32)
 
 
-def _raw_mode(image: ImageFile.ImageFile) -> str:
+def raw_mode(image: ImageFile.ImageFile) -> str:
     """How pixels are stored in the file, in Pillow's words, such as `L;4` for a 4-bit grey."""
     stored = image.tile[0].args if image.tile else ""
     return str(stored[0] if isinstance(stored, tuple) else stored)
+
+
+def read_drawing(path: str | Path) -> np.ndarray:
+    """Read a line drawing as uint8 grey [h, w], what is transparent as white paper.
+
+    Where nothing can be seen on white (white lines on nothing), the paper is black.
+
+    Raises:
+        UserError: where the file cannot be read as one image.
+    """
+    with open_image(path) as image:
+        if not image.has_transparency_data:
+            return np.array(Image.fromarray(read_photo(path)).convert("L"))
+        turned = ImageOps.exif_transpose(image).convert("RGBA")
+
+        def on(paper: str) -> np.ndarray:
+            return np.array(Image.alpha_composite(Image.new("RGBA", turned.size, paper), turned).convert("L"))
+
+        grey = on("white")
+        return grey if grey.min() < grey.max() else on("black")
 
 
 def resize_photo(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -280,8 +299,8 @@ _WRITERS: dict[str, tuple[str, dict[str, object]]] = {
 }
 
 
-def write_image(pixels: np.ndarray | Image.Image, path: str | Path, **options: object) -> None:
-    """Write pixels (uint8 [h, w, 3] or [h, w]; uint16 [h, w] as PNG) in the type that the file's name asks for.
+def check_suffix(path: str | Path) -> None:
+    """Refuse a name that `write_image` could not write, before anything is computed for it.
 
     Raises:
         UserError: where the name ends in none of .png, .jpg, .jpeg, .webp.
@@ -289,6 +308,16 @@ def write_image(pixels: np.ndarray | Image.Image, path: str | Path, **options: o
     path = Path(path)
     if path.suffix.lower() not in _WRITERS:
         raise UserError(f"{path}: cannot write {path.suffix or 'a file without a suffix'!r}; use .png, .jpg or .webp")
+
+
+def write_image(pixels: np.ndarray | Image.Image, path: str | Path, **options: object) -> None:
+    """Write pixels (uint8 [h, w, 3] or [h, w]; uint16 [h, w] as PNG) in the type that the file's name asks for.
+
+    Raises:
+        UserError: where the name ends in none of .png, .jpg, .jpeg, .webp.
+    """
+    path = Path(path)
+    check_suffix(path)
     kind, defaults = _WRITERS[path.suffix.lower()]
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     encoded = io.BytesIO()  # not straight into the file: Pillow does not notice there that a JPEG was cut short

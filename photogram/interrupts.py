@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
@@ -41,16 +41,8 @@ def stopping_softly(announcement: str | None) -> Iterator[Stop]:
             with suppress(OSError):  # a closed stderr; and print is not for use in the midst of a print
                 os.write(2, f"\n{announcement}\n".encode())
 
-    try:
-        before = {n: signal.signal(n, ask) for n in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread, where signals do not arrive
+    with _answered_by(ask, signal.SIGINT, signal.SIGTERM):
         yield stop
-        return
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -64,12 +56,18 @@ def terminating_cleanly() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not in the main thread, where signals do not arrive
+    with _answered_by(interrupt, signal.SIGTERM):
         yield
-        return
+
+
+@contextmanager
+def _answered_by(handler: Callable[[int, FrameType | None], None], *signals: signal.Signals) -> Iterator[None]:
+    try:
+        before = {number: signal.signal(number, handler) for number in signals}
+    except ValueError:  # not in the main thread, where signals do not arrive
+        before = {}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

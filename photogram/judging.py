@@ -35,7 +35,7 @@ from photogram.metrics.result import Repeats, Result, protocols_differ, provenan
 from photogram.metrics.shipped import FOLDER, shipped
 from photogram.metrics.table import contact_sheet, most_different, page
 from photogram.nn.trunks import weights_digest
-from photogram.scene import SceneSpec, class_difference, draw, shape
+from photogram.scene import SceneSpec, class_difference, shape
 from photogram.synthesis import synthesize
 
 Load = Callable[[Path], Any]
@@ -264,7 +264,11 @@ class _Painter:
         generator = _check_subject(asked, subject)
         assert generator is not None
         self.generator, self.subject, self.out, self.quiet = generator, subject, asked.out / name, asked.quiet
-        stems = {pair.stem: pair.layout for pair in Folder(asked.data, asked.protocol.split).pairs}
+        by = "layouts" if generator.spec.num_classes else "images"
+        stems = {pair.stem: pair.first for pair in Folder(asked.data, asked.protocol.split, learns_from=by).pairs}
+        missing = [name for name in reals.names if name not in stems]
+        if missing:
+            raise UserError(f"{subject}: paints from {by}, of which {asked.data} has none for {missing[0]}")
         self.items = [Item(stems[stem], stem) for stem in reals.names]
         self.made_of = {
             "network": type(generator).__name__,
@@ -313,7 +317,7 @@ def write_page(judged: Judged, out: Path) -> None:
     pairs = zip(judged.results, judged.pictures, strict=True)
     contact = contact_sheet(
         most_different(results),
-        lambda name: draw(reals.layout(place[name]), reals.spec),
+        lambda name: reals.asked(place[name]),
         {result.subject["name"]: _reader(images, size) for result, images in pairs},
         lambda name: reals.photo(place[name]),
     )

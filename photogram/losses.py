@@ -2,23 +2,26 @@
 
 The discriminator says of each picture, or of each patch of one, how likely it is a photograph. What a game asks of it
 is the sum of a term for photographs and one for paintings; recipes that halve it, as pix2pix does, say so themselves.
-Sources: vanilla with the non-saturating loss, Goodfellow et al. 2014; lsgan, Mao et al. 2017; hinge, Lim and Ye 2017.
+Sources: vanilla with the non-saturating loss, Goodfellow et al. 2014; lsgan, Mao et al. 2017; hinge, Lim and Ye 2017;
+wgangp, Gulrajani et al. 2017, which needs `gradient_penalty` besides.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, assert_never
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-Game = Literal["vanilla", "lsgan", "hinge"]
+Game = Literal["vanilla", "lsgan", "hinge", "wgangp"]
 """What the two sides play for."""
 
 
 def discriminator_loss(game: Game, on_real: Float[Tensor, "*r"], on_fake: Float[Tensor, "*f"]) -> Float[Tensor, ""]:
-    """Tell photographs from paintings.
+    """Tell photographs from paintings. Of wgangp without its penalty.
 
     Args:
         game: what is played for.
@@ -33,6 +36,8 @@ def discriminator_loss(game: Game, on_real: Float[Tensor, "*r"], on_fake: Float[
             return (real - 1).square().mean() + fake.square().mean()
         case "hinge":
             return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+        case "wgangp":  # what is learned is the distance between the two: logits have no zero of their own
+            return fake.mean() - real.mean()
         case _:
             assert_never(game)
 
@@ -50,7 +55,37 @@ def generator_loss(game: Game, on_fake: Float[Tensor, "*f"]) -> Float[Tensor, ""
             return F.softplus(-fake).mean()
         case "lsgan":
             return (fake - 1).square().mean()
-        case "hinge":
+        case "hinge" | "wgangp":
             return -fake.mean()
         case _:
             assert_never(game)
+
+
+def gradient_penalty(
+    judge: Callable[[Tensor], Tensor], photo: Float[Tensor, "n c h w"], painting: Float[Tensor, "n c h w"]
+) -> Float[Tensor, ""]:
+    """Ask that a discriminator be as steep as 1 between photographs and paintings: E[(|grad D(x)| - 1)^2].
+
+    Each x lies somewhere on the line between a photograph and a painting, drawn by torch's own generator. The penalty
+    is on each picture by itself, so the discriminator must not mix those of a batch: no batch norm. Its gradient is one
+    of a gradient; what the discriminator is made of must have one.
+
+    Args:
+        judge: logits of pictures [n, c, h, w]; of patches, D is their mean, as in `discriminator_loss`.
+        photo: photographs, in [-1, 1].
+        painting: one for each; no gradient reaches it.
+
+    Returns:
+        A scalar, the mean over the batch; 1 for a discriminator that looks at nothing.
+
+    Source: I. Gulrajani, F. Ahmed, M. Arjovsky, V. Dumoulin and A. Courville, "Improved Training of Wasserstein GANs",
+    NeurIPS 2017, equation 3, without its weight of 10.
+    """
+    share = torch.rand(len(photo), 1, 1, 1, device=photo.device)
+    x = (share * photo.detach() + (1 - share) * painting.detach().float()).requires_grad_()
+    logits = judge(x).float()
+    (slope,) = torch.autograd.grad(logits.flatten(1).mean(1).sum(), x, create_graph=True)
+    penalty = (torch.linalg.vector_norm(slope, dim=(1, 2, 3)) - 1).square().mean()
+    # Nothing that is added to logits, a last bias say, has a part in slopes. Several processes average only gradients
+    # that this pass makes, and say nothing where one is missing.
+    return penalty + 0 * logits.sum()

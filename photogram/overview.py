@@ -1,4 +1,4 @@
-"""Some finished paintings beside their layouts and photographs: `sheet.png`."""
+"""Some finished paintings beside what was asked for and photographs: `sheet.png`."""
 
 from __future__ import annotations
 
@@ -8,32 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
+from photogram.conditions import open_condition, sibling
 from photogram.errors import UserError
-from photogram.images import PHOTO_SUFFIXES, read_photo, resize_photo, write_image
+from photogram.images import resize_photo, write_image
 from photogram.outputs import writing
 from photogram.paintings import SHEET, Place
-from photogram.scene import Layout, SceneSpec, check_layout, draw
-from photogram.sheets import sheet
+from photogram.rasters import read_rgb
+from photogram.scene import Scene, SceneSpec
+from photogram.sheets import scene_tiles, sheet
 
 ROWS, TILE = 24, 512
-"""How many layouts a sheet shows at most, and how many pixels a side of a tile has at most."""
-
-
-def open_layout(path: Path, spec: SceneSpec) -> Layout:
-    """Read a layout that a network can paint.
-
-    Raises:
-        UserError: where it cannot be read, or holds classes that the network does not know.
-    """
-    layout = Layout.open(path)
-    check_layout(layout, spec, str(path))
-    return layout
-
-
-def beside(source: Path) -> Path | None:
-    """The photograph of a layout in a data folder: its folder's sibling `photos` may have one of the same stem."""
-    photos, stem = source.absolute().parent.parent / "photos", source.stem
-    return next((p for s in PHOTO_SUFFIXES if (p := photos / f"{stem}{s}").is_file()), None)
+"""How many paintings a sheet shows at most, and how many pixels a side of a tile has at most."""
 
 
 def draw_overview(
@@ -43,7 +28,7 @@ def draw_overview(
 
     Args:
         done: what is finished, one or more.
-        spec: what the layouts hold.
+        spec: the network's, which says what was asked for.
         out: the folder of the paintings.
         several: whether each painting is a numbered sheet of candidates.
     """
@@ -58,23 +43,24 @@ def draw_overview(
             failures.append(f"{e}; left out of the sheet")
     if not rows:
         return None, failures
-    columns = [c for c in ("layout", "painting", "photograph") if any(c in tiles for _, tiles in rows)]
-    full = [(name, [tiles.get(c, np.full_like(tiles["layout"], 255)) for c in columns]) for name, tiles in rows]
+    known = ("layout", "condition", "painting", "photograph")
+    columns = [c for c in known if any(c in tiles for _, tiles in rows)]
+    blanks = [np.full_like(next(iter(tiles.values())), 255) for _, tiles in rows]
+    full = [(name, [tiles.get(c, b) for c in columns]) for (name, tiles), b in zip(rows, blanks, strict=True)]
     with writing(out):
         write_image(sheet(columns, full), out / SHEET)
     return out / SHEET, failures
 
 
 def _tiles(place: Place, spec: SceneSpec, several: bool) -> dict[str, np.ndarray]:
-    """Layout, painting and, where there is one, photograph, at one painting's size or smaller."""
-    painting = read_photo(place.target)
-    one = read_photo(place.target.with_suffix("") / f"0{place.target.suffix}") if several else painting
+    """What was asked for, painting and, where there is one, photograph, at one painting's size or smaller."""
+    painting = read_rgb(place.target)
+    one = read_rgb(place.target.with_suffix("") / f"0{place.target.suffix}") if several else painting
     size = _shrunk(one)
-    layout = open_layout(place.source, spec).resized(size)
     shown = resize_photo(painting, _shrunk(painting, 2 * TILE if several else TILE))
-    tiles = {"layout": draw(layout.classes[0].numpy(), spec), "painting": shown}
-    photo = beside(place.source)
-    return tiles if photo is None else tiles | {"photograph": resize_photo(read_photo(photo), size)}
+    tiles = {**scene_tiles(Scene(open_condition(place.source, spec, size)), spec), "painting": shown}
+    photo = sibling(place.source, "photos")
+    return tiles if photo is None else tiles | {"photograph": resize_photo(read_rgb(photo), size)}
 
 
 def _shrunk(pixels: np.ndarray, most: int = TILE) -> tuple[int, int]:

@@ -6,15 +6,57 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Literal, NamedTuple, cast, get_args
+
+import numpy as np
 
 from photogram.collecting import SETTINGS, Item, is_there, plain
 from photogram.errors import UserError
 from photogram.locking import held
 from photogram.outputs import difference, read_record, write_record, writing
+from photogram.rasters import as_rgb, kind_of, suffix_for, write_raster
+from photogram.scene import SceneSpec
+from photogram.sheets import numbered
 
 SHEET, ANIMATION = "sheet.png", "animation.webp"
 """What stands beside the paintings."""
+
+
+Format = Literal["png", "jpg", "webp", "tif"]
+"""Of paintings' files."""
+OF_8_BITS = ("jpg", "webp")
+_SUFFIXES = tuple(f".{format}" for format in get_args(Format))
+
+
+def format_for(spec: SceneSpec, asked: str | None) -> Format:
+    """The type of the files of a network's paintings.
+
+    Args:
+        spec: what the network learned from.
+        asked: None is png where that keeps the channels and bits, else tif.
+
+    Raises:
+        UserError: where it is unknown, or cannot hold what the network paints.
+    """
+    channels, bits = spec.photo_channels, spec.photo_bits
+    format = suffix_for(channels, bits) if asked is None else asked
+    if format not in get_args(Format):
+        raise UserError(f"--format {format}: must be png, jpg, webp or tif")
+    held = {"png": (1, 3, 4) if bits < 32 else (), "tif": (channels,)}.get(format, (1, 3))
+    if channels not in held:
+        raise UserError(f"--format {format}: cannot hold {kind_of(channels, bits)}, which is painted here; use tif")
+    return cast(Format, format)
+
+
+def write_paintings(paintings: list[np.ndarray], target: Path) -> None:
+    """The painting; of several candidates each, and last, since it says that they are finished, the sheet of them."""
+    folder = target.parent if len(paintings) == 1 else target.with_suffix("")
+    folder.mkdir(parents=True, exist_ok=True)
+    if len(paintings) == 1:
+        return write_raster(paintings[0], target)
+    for n, pixels in enumerate(paintings):
+        write_raster(pixels, folder / f"{n}{target.suffix}")
+    write_raster(numbered([as_rgb(pixels) for pixels in paintings]), target)
 
 
 class Place(NamedTuple):
@@ -125,7 +167,8 @@ def refuse_strangers(out: Path) -> None:
 
 def read_settings(out: Path) -> dict[str, object] | None:
     """What was asked for when the folder was begun; None of a new folder."""
-    return read_record(out / SETTINGS, "paint into another folder")
+    found = read_record(out / SETTINGS, "paint into another folder")
+    return None if found is None else {"compile": False} | found  # before there was such a setting
 
 
 def agree(out: Path, started: dict[str, object] | None, settings: dict[str, object], source: str | Path | None) -> None:
@@ -148,7 +191,7 @@ def make_room(out: Path, started: dict[str, object], settings: dict[str, object]
     old = {
         path: path.relative_to(out).with_suffix("").as_posix()
         for path in sorted(out.rglob("[!.]*"))
-        if path.suffix in (".png", ".jpg", ".webp") and path not in (out / SHEET, out / ANIMATION) and path.is_file()
+        if path.suffix in _SUFFIXES and path not in (out / SHEET, out / ANIMATION) and path.is_file()
     }
     ours = {path for path, name in old.items() if name in names or (path.stem.isdecimal() and _above(name) in names)}
     others = [path for path in old if path not in ours]

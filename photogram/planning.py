@@ -1,7 +1,7 @@
 """How much memory and time a training takes, before it is begun.
 
-A dry run (`photogram.commands.dryrun`) trains two steps in a process of its own and is looked at. Where the size asked
-for does not fit here, or might not, two smaller sizes are measured, and the rest is a line through them: weights,
+A dry run (`photogram.commands.dryrun`) trains a few steps in a process of its own and is looked at. Where the size
+asked for does not fit here, or might not, two smaller sizes are measured, and the rest is a line through them: weights,
 gradients and the optimizer's state do not depend on the size, and everything else grows with the pixels of a batch.
 What is taken until a training starts, while it steps and while it saves has a line each.
 """
@@ -12,23 +12,20 @@ import itertools
 import json
 import math
 import os
-import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from photogram.amounts import GB, amount, duration
 from photogram.errors import UserError, flag
 from photogram.interrupts import terminating_cleanly
 from photogram.scene import SceneSpec, Size
 
-GB = 2**30
-UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 ROOM = 0.9
 """The share of the memory here up to which a size is measured itself, and not drawn from smaller ones."""
 LIGHT, A_PIXEL = 4 * GB, 64 * 2**10
@@ -118,19 +115,6 @@ class Way:
     exact: bool
 
 
-def parse_memory(text: str) -> int:
-    """Bytes of `12GB`, `800 MB` or `12` (GB); a GB is 2^30 bytes.
-
-    Raises:
-        UserError: where it is no amount of memory.
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?\s*", text, re.IGNORECASE)
-    if found is None or float(found[1]) == 0:
-        raise UserError(f"--memory {text}: must be an amount such as 12GB or 800MB")
-    unit = found[2].upper() if re.search(r"[KMGTB]", text, re.IGNORECASE) else "G"
-    return int(float(found[1]) * UNITS[unit])
-
-
 class Unmeasured(RuntimeError):
     """A dry run ended in a way that says nothing of memory; the last that it said."""
 
@@ -198,8 +182,26 @@ def smaller_size(size: Size, multiple: int, share: float, least: int = 0) -> Siz
     return min(possible, key=lambda one: (away[one], one), default=None)
 
 
-Measure = Callable[[Asked], Need | None]
-"""`dry_run`, which remembers what it has measured."""
+Measure = Callable[..., Need | None]
+"""`dry_run`, of a training until a part, which it knows unless it is told."""
+
+
+def remembering(last: str = "saving") -> Measure:
+    """`dry_run` until a part, which measures each training once: what it raised is raised again."""
+    known: dict[tuple[Asked, str], Need | UserError | Unmeasured | None] = {}
+
+    def measure(asked: Asked, until: str = last) -> Need | None:
+        if (asked, until) not in known:
+            try:
+                known[asked, until] = dry_run(asked, until)
+            except (UserError, Unmeasured) as e:
+                known[asked, until] = e
+        found = known[asked, until]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    return measure
 
 
 def smaller_needs(asked: Asked, shares: Sequence[float], measure: Measure) -> list[Need | None]:
@@ -218,7 +220,7 @@ def smaller_needs(asked: Asked, shares: Sequence[float], measure: Measure) -> li
             try:
                 found.append(measure(asked.at(size)))
             except UserError:
-                dry_run(asked, "start")  # where that is refused too, it is not for the size
+                measure(asked, "start")  # where that is refused too, it is not for the size
                 continue
             least = size[0] * size[1]
             break
@@ -255,17 +257,15 @@ def need(asked: Asked, room: int, measure: Measure) -> Need | None:
     Returns:
         None where even half its size does not fit.
     """
-    smaller = _half_and_more(asked, room, measure)
-    if not smaller or smaller[0] is None:
-        return measure(asked) if not smaller else None
-    if at_most(asked, smaller[0]).peak < ROOM * room:
-        return measure(asked)
-    guess = _line(asked, smaller, measure)
-    return (measure(asked) or guess) if guess is not None and guess.peak < ROOM * room else guess
+    found = _line(asked, _half_and_more(asked, room, measure), measure)
+    if found is None or found.measured or found.peak >= ROOM * room:
+        return found
+    return measure(asked) or found
 
 
 def _half_and_more(asked: Asked, room: int, measure: Measure) -> list[Need | None]:
-    """Needs to draw a line through: of half the size, and of the largest that is sure to fit."""
+    """Needs to draw a line through: of half the size, and of the largest that is sure to fit; of half the size alone
+    where the size itself is sure to."""
     smaller = smaller_needs(asked, HALF[:1], measure)
     if not smaller or smaller[0] is None or at_most(asked, smaller[0]).peak < ROOM * room:
         return smaller
@@ -338,7 +338,7 @@ def plan(asked: Asked, budget: int, room: int) -> list[Way]:
     Returns:
         As asked for first; where that does not fit, then every other way that is known and the largest size that fits.
     """
-    measure = cache(dry_run)
+    measure = remembering()
     first = need(asked, room, measure)
     found = [Way("", first, _within(first, budget), True)]
     if found[0].fits:
@@ -377,13 +377,13 @@ def quick_look(asked: Asked, room: int, measure: Measure) -> Need | None:
         room: bytes that there are here; where less is needed whatever it grows with, one size is enough.
         measure: at the size of what it is given.
     """
-    first = smaller_needs(asked, QUARTER[:1], measure)
-    if not first:
-        return measure(asked)
-    if first[0] is None:
-        return None
-    most = at_most(asked, first[0])
-    return most if most.peak <= room else _line(asked, smaller_needs(asked, QUARTER, measure), measure)
+    smaller = smaller_needs(asked, QUARTER[:1], measure)
+    if smaller and smaller[0] is not None:
+        most = at_most(asked, smaller[0])
+        if most.peak <= room:
+            return most
+        smaller = smaller_needs(asked, QUARTER, measure)
+    return _line(asked, smaller, measure)
 
 
 def is_light(asked: Asked, room: int) -> bool:
@@ -403,8 +403,7 @@ def refusal(asked: Asked, room: int, tell: Callable[[str], object]) -> str | Non
         UserError: where it cannot be started.
         Unmeasured: where that cannot be found out.
     """
-    measure = cache(lambda one: dry_run(one, "steps"))
-
+    measure = remembering("steps")
     first = quick_look(asked, room, measure)
     if _within(first, round(DOUBT * room)):
         return None
@@ -435,19 +434,3 @@ def lines(found: Sequence[Way], steps: int | None) -> list[tuple[str, ...]]:
         row = (f"{about}{way.need.peak / GB:.2f} GB", f"{about}{way.need.seconds:.2f} s", whole)
         rows.append((name, *row, "yes" if way.fits else "no"))
     return rows
-
-
-def amount(count: int) -> str:
-    """Bytes as a person says them."""
-    for unit, size in (("GB", GB), ("MB", 2**20)):
-        if count >= size:
-            return f"{count / size:.{1 if unit == 'GB' else 0}f} {unit}"
-    return f"{count / 2**10:.0f} kB"
-
-
-def duration(seconds: float) -> str:
-    """As a person says it."""
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} seconds"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from accelerate import Accelerator
 from torch import Tensor
@@ -13,6 +13,10 @@ from torch import Tensor
 from photogram.errors import UserError
 from photogram.generator import Network
 from photogram.scene import Scene, SceneSpec, class_difference
+
+LearnsFrom = Literal["layouts", "images", "any", "photographs", "unpaired"]
+"""What scenes must hold for a recipe: layouts with photographs; images (inputs) with photographs; layouts, images or
+both with photographs; photographs alone; or images and photographs of different scenes. Data is opened by this."""
 
 
 @runtime_checkable
@@ -99,6 +103,10 @@ def start_from(run: Run, network: Network, free: tuple[str, ...] = ()) -> None:
     differs = class_difference(source.spec, network.spec)
     if differs is not None:
         raise UserError(f"--from {run.start_from}: {differs}; start without --from, or bring the data into its classes")
+    for name in ("image_channels", "photo_channels"):
+        channels, here = getattr(source.spec, name), getattr(network.spec, name)
+        if channels != here:
+            raise UserError(f"--from {run.start_from}: was trained with {name} {channels}, but the data has {here}")
     there = source.arguments()
     for name, here in network.arguments().items():
         if name not in ("spec", *free) and there[name] != here:
@@ -118,6 +126,10 @@ class Training(Protocol):
         """The networks to publish, by name."""
         ...
 
+    def scene_for(self, name: str, scene: Scene) -> Scene:
+        """A scene as the published network of that name meets it: what it is asked, and what was photographed."""
+        ...
+
     def facts(self) -> Mapping[str, str]:
         """What the model card should say beside the recipe's fields: values that were found on the way, terms."""
         ...
@@ -134,6 +146,7 @@ class Recipe(Protocol):
     """One paper's hyper-parameters: a flat frozen dataclass of int, float, bool, str and tuples of them."""
 
     networks: ClassVar[tuple[type[Network], ...]]
+    learns_from: ClassVar[LearnsFrom]
 
     def size_multiple(self) -> int:
         """Heights and widths that it can train at are multiples of this."""

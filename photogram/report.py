@@ -6,15 +6,21 @@ import base64
 import html
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from photogram.generator import Network, Reader
+from photogram.advice import STEPS, advice, is_diagnostic
+from photogram.generator import Network, Reader, UnaskedGenerator
 from photogram.images import replacing
 
 _PAINTING = (
     'generator = photogram.load("this folder")',
     'photo = generator.sample(photogram.Layout.open("layout.png").resized(generator.spec.size), seed=0)',
+    'photogram.save(photo, "photo.png")',
+)
+_PAINTING_UNASKED = (
+    'generator = photogram.load("this folder")',
+    "photo = generator.sample(seed=0)  # every seed is another photograph",
     'photogram.save(photo, "photo.png")',
 )
 _READING = (
@@ -31,6 +37,9 @@ def model_card(network: Network, facts: Mapping[str, str]) -> str:
     """The `README.md` of a published network: what it is, what it was trained on, how to use it."""
     spec = network.spec
     parameters = sum(p.numel() for p in network.parameters())
+    use = _READING if isinstance(network, Reader) else _PAINTING
+    use = _PAINTING_UNASKED if isinstance(network, UnaskedGenerator) else use
+    classes = [f"- {n}: {c.name}{' (void)' if c.void else ''}" for n, c in enumerate(spec.classes)]
     lines = [
         f"# {type(network).__name__}",
         "",
@@ -40,13 +49,10 @@ def model_card(network: Network, facts: Mapping[str, str]) -> str:
         "```python",
         "import photogram",
         "",
-        *(_READING if isinstance(network, Reader) else _PAINTING),
+        *use,
         "```",
         "",
-        "## Classes",
-        "",
-        *(f"- {n}: {c.name}{' (void)' if c.void else ''}" for n, c in enumerate(spec.classes)),
-        "",
+        *(["## Classes", "", *classes, ""] if classes else []),
         "## Training",
         "",
         *(f"- {name}: {value}" for name, value in facts.items()),
@@ -63,7 +69,7 @@ def model_card(network: Network, facts: Mapping[str, str]) -> str:
 
 def write_report(out: Path, facts: Mapping[str, str]) -> None:
     """Write `report.html` from the run's log and newest sheets, whole or not at all."""
-    curves = _curves(out / "log.jsonl")
+    curves, diagnostics = _curves(out / "log.jsonl")
     named = ((p, re.search(r"step-(\d+)$", p.stem)) for p in sorted((out / "samples").glob("*.png")))
     sheets = {p: int(found[1]) for p, found in named if found}
     newest = [p for p, step in sheets.items() if step == max(sheets.values())]  # several, of several networks
@@ -77,34 +83,49 @@ def write_report(out: Path, facts: Mapping[str, str]) -> None:
         "<!doctype html><html lang=en><meta charset=utf-8><title>photogram report</title>"
         "<style>body{font:15px system-ui;margin:2em;max-width:70em}th{text-align:left;padding-right:1em}"
         "img{max-width:100%}svg{width:22em;margin:.5em}</style>"
-        f"<h1>{html.escape(out.name)}</h1><table>{rows}</table><h2>Losses</h2>{curves}{pictures}\n"
+        f"<h1>{html.escape(out.name)}</h1><table>{rows}</table><h2>Losses</h2>{curves}{diagnostics}{pictures}\n"
     )
     with replacing(out / "report.html") as file:
         file.write(page.encode())
 
 
-def _curves(log: Path, points: int = 300) -> str:
-    """One small chart per loss: means over equal spans of steps."""
+def _curves(log: Path) -> tuple[str, str]:
+    """Charts of the losses; and of the diagnostics, if there are any, below what to do where they are out of range."""
     written = log.read_text().splitlines()
-    lines = [json.loads(line) for line in written[:: max(1, len(written) // 20_000)]]  # enough to draw any curve
-    if not lines:
-        return ""
-    span = max(1, len(lines) // points)
-    charts = []
-    for name in (k for k in lines[0] if k not in ("step", "seen")):
-        values = [v[name] for v in lines if name in v]
-        means = [sum(values[i : i + span]) / len(values[i : i + span]) for i in range(0, len(values), span)]
-        low, high = min(means), max(means)
-        scale = (high - low) or 1.0
-        drawn = means if len(means) > 1 else means * 2  # one point is no line
-        path = " ".join(
-            f"{300 * n / (len(drawn) - 1):.1f},{100 - 100 * (v - low) / scale:.1f}" for n, v in enumerate(drawn)
-        )
-        charts.append(
-            f'<svg viewBox="-2 -18 304 136"><text y="-5" font-size="12">{html.escape(name)}: {means[-1]:.4g} '
-            f"({low:.4g} to {high:.4g})</text>"
-            f'<polyline points="{path}" fill="none" stroke="#2060a0" stroke-width="1.5"/>'
-            f'<text y="114" font-size="10">1</text><text x="300" y="114" font-size="10" text-anchor="end">'
-            f"{lines[-1]['step']}</text></svg>"
-        )
-    return "".join(charts)
+    apart = max(1, len(written) // 20_000)  # enough to draw any curve
+    lines = [json.loads(line) for line in written[apart - 1 :: apart]]  # some of which are of steps with diagnostics
+    names = [k for k in dict.fromkeys(k for line in lines for k in line) if k not in ("step", "seen")]
+    losses = "".join(_chart(name, lines) for name in names if not is_diagnostic(name))
+    diagnostics = "".join(_chart(name, lines) for name in names if is_diagnostic(name))
+    if not diagnostics:
+        return losses, ""
+    said = [f"They are judged by their means over {STEPS} steps, and there are not as many yet."]
+    if len(written) >= STEPS:
+        last = [json.loads(line) for line in written[-STEPS:]]
+        known = {name: [line[name] for line in last if name in line] for name in names}
+        means = {name: sum(values) / len(values) for name, values in known.items() if values}
+        said = [*advice(means), "Other settings need another --out; --from this run takes up what was learned."]
+        if len(said) == 1:
+            said = [f"Nothing is out of range (means of the last {STEPS} steps)."]
+    paragraphs = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in said)
+    return losses, f"<h2>Diagnostics</h2>{paragraphs}{diagnostics}"
+
+
+def _chart(name: str, lines: Sequence[Mapping[str, float]], points: int = 300) -> str:
+    """One small chart: means over equal spans of steps."""
+    values = [v[name] for v in lines if name in v]
+    span = max(1, len(values) // points)
+    means = [sum(values[i : i + span]) / len(values[i : i + span]) for i in range(0, len(values), span)]
+    low, high = min(means), max(means)
+    scale = (high - low) or 1.0
+    drawn = means if len(means) > 1 else means * 2  # one point is no line
+    path = " ".join(
+        f"{300 * n / (len(drawn) - 1):.1f},{100 - 100 * (v - low) / scale:.1f}" for n, v in enumerate(drawn)
+    )
+    return (
+        f'<svg viewBox="-2 -18 304 136"><text y="-5" font-size="12">{html.escape(name)}: {means[-1]:.4g} '
+        f"({low:.4g} to {high:.4g})</text>"
+        f'<polyline points="{path}" fill="none" stroke="#2060a0" stroke-width="1.5"/>'
+        f'<text y="114" font-size="10">1</text><text x="300" y="114" font-size="10" text-anchor="end">'
+        f"{lines[-1]['step']}</text></svg>"
+    )

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from photogram.advice import is_diagnostic
 from photogram.errors import UserError
 
 
@@ -55,7 +56,7 @@ class RunLog:
         self.file.flush()
         if self.board is not None and step % 10 == 0:
             for name, value in losses.items():
-                self.board.add_scalar(f"losses/{name}", value, step)
+                self.board.add_scalar(name if is_diagnostic(name) else f"losses/{name}", value, step)
             self.board.add_scalar("speed/images per second", speed, step)
 
     def mark(self, step: int, values: Mapping[str, float]) -> None:

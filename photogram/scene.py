@@ -18,7 +18,8 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from photogram.errors import UserError
-from photogram.images import read_labels, read_photo, resize_labels, write_image
+from photogram.images import read_labels, read_photo, resize_labels
+from photogram.rasters import write_raster
 
 Size = tuple[int, int]
 """Height and width, in this order, everywhere."""
@@ -331,9 +332,25 @@ def to_pixels(photo: Float[Tensor, "*n c h w"]) -> UInt8[Tensor, "*n h w c"]:
 
 
 def from_pixels(pixels: np.ndarray | Tensor) -> Float[Tensor, "*n c h w"]:
-    """0..255 to [-1, 1]; channels go first."""
+    """0..255, 0..65535 (uint16) or [0, 1] (floating point) to [-1, 1]; channels go first."""
     planes = torch.as_tensor(pixels).movedim(-1, -3).contiguous()  # first, while a pixel is a byte
-    return planes.to(torch.float32, copy=True).div_(127.5).sub_(1)
+    half = 0.5 if planes.is_floating_point() else 32767.5 if planes.dtype == torch.uint16 else 127.5
+    return planes.to(torch.float32, copy=True).div_(half).sub_(1)
+
+
+def to_levels(photo: Float[Tensor, "*n c h w"], bits: int) -> np.ndarray:
+    """[-1, 1] to the values of files, channels last: uint8, uint16, or float32 in [0, 1] for 32 bits.
+
+    Args:
+        photo: clamped; rounded half up for 8 and 16 bits.
+        bits: 8, 16 or 32.
+    """
+    if bits == 8:
+        return to_pixels(photo).cpu().numpy()
+    levels = ((photo.detach().float().cpu().movedim(-3, -1) + 1) / 2).clamp(0, 1)
+    if bits == 32:
+        return levels.contiguous().numpy()
+    return (levels.double() * 65535 + 0.5).floor().numpy().astype(np.uint16)
 
 
 def draw(classes: np.ndarray, spec: SceneSpec) -> np.ndarray:
@@ -348,17 +365,25 @@ def shape(image: np.ndarray | Tensor | Size) -> str:
     return f"{height} x {width}"
 
 
-def save(photo: Float[Tensor, "n c h w"] | Float[Tensor, "c h w"], path: str | Path) -> None:
-    """Write one photograph in [-1, 1] as .png, .jpg or .webp, by the name of the file.
+def save(photo: Float[Tensor, "n c h w"] | Float[Tensor, "c h w"], path: str | Path, bits: int = 8) -> None:
+    """Write one photograph in [-1, 1] as .png, .jpg, .webp, .tif or .npy, by the name of the file.
+
+    Args:
+        photo: one photograph, of any number of channels where the file's type has them.
+        path: the file.
+        bits: 8, 16, or 32 for floating point in [0, 1].
 
     Raises:
-        UserError: for a batch of several, an unknown suffix, or a folder that cannot be written.
+        UserError: for a batch of several, an unknown suffix, a type of file that cannot hold the channels and bits, or
+            a folder that cannot be written.
     """
     if photo.ndim == 4 and photo.shape[0] != 1:
         raise UserError(f"save writes one photograph, but there are {photo.shape[0]}; index the batch first")
-    pixels = to_pixels(photo[0] if photo.ndim == 4 else photo).cpu().numpy()
+    if bits not in (8, 16, 32):
+        raise UserError(f"bits {bits}: must be 8, 16 or 32")
+    levels = to_levels(photo[0] if photo.ndim == 4 else photo, bits)
     try:
-        write_image(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, path)
+        write_raster(levels, path)
     except OSError as e:
         raise UserError(f"{path}: cannot be written ({e.strerror or e})") from None
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
-from photogram.generator import Generator, Network, Reader
+from photogram.generator import Generator, Network, Reader, UnaskedGenerator
 from photogram.recipe import Scenes
 from photogram.scene import Scene, SceneSpec, draw, to_pixels
 
@@ -45,8 +46,8 @@ def sheet(
     return np.asarray(page)
 
 
-def numbered(tiles: Sequence[np.ndarray]) -> UInt8[np.ndarray, "h w 3"]:
-    """Tiles of one size (uint8 RGB [h, w, 3]) in a square, row by row, each under its number from 0."""
+def numbered(tiles: Sequence[np.ndarray], first: int = 0) -> UInt8[np.ndarray, "h w 3"]:
+    """Tiles of one size (uint8 RGB [h, w, 3]) in a square, row by row, each under its number, from the first's on."""
     height, width = tiles[0].shape[:2]
     across = math.ceil(math.sqrt(len(tiles)))
     step_y, step_x = height + _LINE, width + _MARGIN
@@ -54,9 +55,20 @@ def numbered(tiles: Sequence[np.ndarray]) -> UInt8[np.ndarray, "h w 3"]:
     font, pen = ImageFont.load_default(size=13), ImageDraw.Draw(page)
     for n, tile in enumerate(tiles):
         x, y = _MARGIN + n % across * step_x, n // across * step_y
-        pen.text((x, y + 1), str(n), fill="black", font=font)
+        pen.text((x, y + 1), str(first + n), fill="black", font=font)
         page.paste(Image.fromarray(tile), (x, y + _LINE))
     return np.asarray(page)
+
+
+def seed_sheet(network: UnaskedGenerator, count: int) -> UInt8[np.ndarray, "h w 3"]:
+    """The photographs of the seeds from 0 on, so many: of one step of a training and the next, the same z."""
+    return numbered([rgb(network.sample(None, seed)[0]) for seed in range(count)])
+
+
+def rgb(photo: Float[Tensor, "c h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """A photograph in [-1, 1], of any number of channels, as a tile: grey repeated, more than three cut off."""
+    pixels = to_pixels(photo).cpu().numpy()
+    return np.repeat(pixels[..., :1], 3, axis=-1) if pixels.shape[-1] < 3 else np.ascontiguousarray(pixels[..., :3])
 
 
 def scene_tiles(scene: Scene, spec: SceneSpec) -> dict[str, np.ndarray]:
@@ -66,18 +78,15 @@ def scene_tiles(scene: Scene, spec: SceneSpec) -> dict[str, np.ndarray]:
     if layout is not None:
         tiles["layout"] = draw(layout.classes[0].cpu().numpy(), spec)
     if image is not None:
-        tiles["condition"] = _rgb(to_pixels(image[0]).cpu().numpy())
+        tiles["condition"] = rgb(image[0])
     if scene.photo is not None:
-        tiles["photograph"] = _rgb(to_pixels(scene.photo[0]).cpu().numpy())
+        tiles["photograph"] = rgb(scene.photo[0])
     return tiles
 
 
-def _rgb(pixels: np.ndarray) -> np.ndarray:
-    """Any number of channels as three: grey repeated, more than three cut off."""
-    return np.repeat(pixels[..., :1], 3, axis=-1) if pixels.shape[-1] < 3 else np.ascontiguousarray(pixels[..., :3])
-
-
-def scene_sheet(network: Network, scenes: Scenes, count: int) -> np.ndarray:
+def scene_sheet(
+    network: Network, scenes: Scenes, count: int, view: Callable[[Scene], Scene] = lambda scene: scene
+) -> np.ndarray:
     """Paint some scenes, spread evenly over a data set, beside their layouts and photographs.
 
     What a scene lacks, the photograph of a layout that has none for instance, stays grey.
@@ -86,14 +95,15 @@ def scene_sheet(network: Network, scenes: Scenes, count: int) -> np.ndarray:
         network: a `Generator` paints, a `Reader` reads; of other networks only the scenes are shown.
         scenes: one or more.
         count: how many of them, at most.
+        view: a scene as the network meets it.
     """
     count = min(count, len(scenes))
     rows = []
     for index in (len(scenes) * (2 * n + 1) // (2 * count) for n in range(count)):
-        scene = scenes[index, 0]
+        scene = view(scenes[index, 0])
         tiles = scene_tiles(scene, scenes.spec)
         if isinstance(network, Generator):
-            tiles["painting"] = _rgb(to_pixels(network.sample(scene.condition)[0]).cpu().numpy())
+            tiles["painting"] = rgb(network.sample(scene.condition)[0])
         if isinstance(network, Reader) and scene.photo is not None:
             tiles["reading"] = draw(network.predict(scene.photo)[0].cpu().numpy(), scenes.spec)
         rows.append((scenes.name(index), tiles))

@@ -1,6 +1,7 @@
-"""Files, folders and streams of layouts to paintings, in bulk and resumably.
+"""Files, folders and streams of layouts or images to paintings, in bulk and resumably.
 
-An output folder has one painting for each layout (where all candidates of a network are asked for, a numbered sheet of
+An output folder has one painting for each layout or image, with the channels and bits of the photographs that the
+network learned from (where all candidates of a network are asked for, a numbered sheet of
 them, and beside it a folder of its name with each), `synthesis.json` (what was asked for; the same command goes on,
 another is refused), `sheet.png` and `animation.webp` where they were asked for. What stands there under its own name is
 finished: paintings are written beside their place and renamed.
@@ -36,32 +37,35 @@ from photogram.animation import check_rate, write_animation
 from photogram.collecting import Item, is_there
 from photogram.collecting import collect as collect
 from photogram.compiling import compiled
+from photogram.conditions import open_condition
 from photogram.errors import UserError, is_out_of_memory
-from photogram.generator import Generator
-from photogram.images import PIXEL_LIMIT, write_image
+from photogram.generator import Generator, UnaskedGenerator
+from photogram.images import PIXEL_LIMIT
 from photogram.interrupts import Interrupted as Interrupted
 from photogram.interrupts import Stop, stopping_softly
 from photogram.nn.kept_weights import KeptWeights
 from photogram.nn.winograd import where_it_helps
 from photogram.outputs import writing
-from photogram.overview import draw_overview, open_layout
+from photogram.overview import draw_overview
 from photogram.paintings import (
     ANIMATION,
+    OF_8_BITS,
+    Format,
     Place,
     Places,
     agree,
     forget,
+    format_for,
     make_room,
     only_one,
     read_settings,
     refuse_strangers,
+    write_paintings,
 )
 from photogram.precision import Precision, check_precision, resolved
 from photogram.progress import Advance, progress
-from photogram.scene import Layout, Size, to_pixels
-from photogram.sheets import numbered
+from photogram.scene import Condition, Size, to_levels
 
-Format = Literal["png", "jpg", "webp"]
 Choose = Callable[[torch.Tensor, Path], int]
 """The number of the candidate to keep, of [k, c, h, w] in [-1, 1] that were painted of a layout's file."""
 
@@ -121,7 +125,7 @@ def synthesize(
     source: str | Path | None = None,
     seed: int = 0,
     size: Size | Literal["native"] | None = None,
-    format: Format = "png",
+    format: Format | None = None,
     sheet: bool = False,
     options: object | None = None,
     overwrite: bool = False,
@@ -131,9 +135,10 @@ def synthesize(
     compile: bool = False,
     quiet: bool = False,
 ) -> Summary:
-    """Paint layouts into a folder, or go on painting them: finished paintings are skipped.
+    """Paint layouts or images into a folder, or go on painting them: finished paintings are skipped.
 
-    One layout that cannot be read or painted does not lose the others; `Summary.failures` names it.
+    What a network is asked with is read by `photogram.conditions.open_condition`. What cannot be read or painted does
+    not lose the others; `Summary.failures` names it.
 
     Args:
         generator: what paints; it is moved to the GPU where there is one.
@@ -141,9 +146,10 @@ def synthesize(
         out: the folder of the paintings: new, empty, or of an earlier synthesis.
         source: where the generator was loaded from, to be noted in `synthesis.json`.
         seed: 0 or more; see `item_seed`.
-        size: height and width of the paintings, to which layouts are resized by the nearest rule; `native` keeps each
-            layout's own; None is the size that the network was trained at.
-        format: of the paintings' files.
+        size: height and width of the paintings, to which layouts are resized by the nearest rule, images bicubic;
+            `native` keeps each file's own; None is the size that the network was trained at.
+        format: of the paintings' files; None is png where that keeps the channels and bits of the photographs that the
+            network learned from, else tif. jpg and webp keep 8 bits.
         sheet: also draw `sheet.png` of some finished paintings beside their layouts, and beside their photographs
             where the layout's folder has a sibling `photos` with one of the same stem.
         options: an instance of `generator.Options`.
@@ -164,7 +170,8 @@ def synthesize(
     began, out = time.monotonic(), Path(out)
     options = generator.checked_options(options)
     size = generator.spec.size if size is None else size
-    _check(generator, seed, size, format, precision, compile)
+    format = format_for(generator.spec, format)
+    _check(generator, seed, size, precision, compile)
     if animate != 0:
         check_rate(animate)
     if overwrite:
@@ -176,9 +183,8 @@ def synthesize(
     with ExitStack() as stack:
         stack.enter_context(only_one(out))
         started = read_settings(out)
-        started = started if started is None else {"compile": False} | started  # before there was such a setting
         precision = resolved(precision, None if overwrite else started)
-        settings = _settings(generator, seed, size, format, precision, options) | {"compile": compile}
+        settings = _settings(generator, seed, size, format, precision, options, compile)
         if started is not None and overwrite:
             make_room(out, started, settings, set(places.names))
         agree(out, None if overwrite else started, settings, source)
@@ -186,7 +192,7 @@ def synthesize(
             stack.callback(forget, out)
         compiled_for = size if compile and not isinstance(size, str) else None
         stack.enter_context(ready_to_paint(generator, precision, compiled_for))
-        studio = _Studio(generator, out, seed, size, options, choose, quiet)
+        studio = _Studio(generator, out, seed, size, options, choose, quiet, 8 if format in OF_8_BITS else None)
         studio.work(items, None if known is None else len(known), places.finished())
         drawn, undrawn = draw_overview(studio.done, generator.spec, out, places.numbered) if sheet else (None, [])
         if animate and studio.done:
@@ -203,40 +209,44 @@ def _settings(
     format: Format,
     precision: Precision,
     options: object,
+    compile: bool,
 ) -> dict[str, object]:
     """What decides every byte of a painting besides its layout; kept in `synthesis.json`, and compared."""
     return {
-        "network": _fingerprint(generator),
+        "network": fingerprint(generator),
         "seed": seed,
         "size": size if size == "native" else list(size),
         "format": format,
         "precision": precision,
         "options": json.loads(json.dumps(asdict(options))),  # pyright: ignore[reportArgumentType]
+        "compile": compile,
     }
 
 
-def _check(generator: Generator, seed: int, size: Size | str, format: str, precision: str, compile: bool) -> None:
+def _check(generator: Generator, seed: int, size: Size | str, precision: str, compile: bool) -> None:
     """Refuse at the door what could only fail later."""
     spec, name = generator.spec, type(generator).__name__
-    if not spec.num_classes or spec.image_channels:
-        raise UserError(f"{name}: does not paint from layouts alone; synthesize gives it nothing else")
+    if isinstance(generator, UnaskedGenerator):
+        raise UserError(f"{name}: paints from seeds, not from layouts; `photogram sample RUN --out DIR` does that")
+    if not spec.num_classes and not spec.image_channels:
+        raise UserError(f"{name}: paints from nothing; synthesize gives layouts and images")
     if seed < 0:
         raise UserError(f"--seed {seed}: must be 0 or more")
-    if format not in ("png", "jpg", "webp"):
-        raise UserError(f"--format {format}: must be png, jpg or webp")
     check_precision(precision)
     if isinstance(size, str):
         if size != "native":
             raise UserError(f"--size {size}: must be height and width, or native")
         if compile:
             raise UserError("--compile: compiles for one size, which --size native is not; leave one of them out")
+    elif compile and spec.image_channels:
+        raise UserError(f"--compile: {name} paints from images, of which nothing is compiled; leave it out")
     elif min(size) < 1 or size[0] * size[1] > PIXEL_LIMIT:
         raise UserError(
             f"--size {size[0]} {size[1]}: both must be at least 1, and at most {PIXEL_LIMIT:,} pixels together"
         )
 
 
-def _fingerprint(generator: Generator) -> str:
+def fingerprint(generator: Generator) -> str:
     """The SHA-256 of the network's `model.safetensors`, from its weights: the file may be of a later step by now."""
     weights = {name: tensor.detach().contiguous() for name, tensor in generator.state_dict().items()}
     return hashlib.sha256(safetensors.torch.save(weights)).hexdigest()
@@ -267,8 +277,8 @@ def ready_to_paint(generator: Generator, precision: str, compiled_for: Size | No
         yield
 
 
-_Entry = tuple[Place, Layout | None] | UserError
-"""A layout that is read (None: its painting is finished), or why there is none."""
+_Entry = tuple[Place, Condition | None] | UserError
+"""What is asked for, read (None: its painting is finished), or why there is none."""
 
 
 class _Raised(NamedTuple):
@@ -289,8 +299,10 @@ class _Studio:
         options: object,
         choose: Choose | None,
         quiet: bool,
+        bits: int | None = None,
     ):
         self.generator, self.out, self.seed, self.size = generator, out, seed, size
+        self.bits = bits or generator.spec.photo_bits
         self.options, self.choose, self.quiet = options, choose, quiet
         self.painted, self.skipped, self.stop = 0, 0, Stop()
         self.failures: list[str] = []
@@ -319,19 +331,19 @@ class _Studio:
         """Paint one layout and hand it to the writer, or note why not."""
         if isinstance(entry, UserError):
             return self.fail(entry, advance)
-        place, layout = entry
-        if layout is None:
+        place, condition = entry
+        if condition is None:
             self.skipped += 1
             self.done.append(place)
             return advance("finished before") if streamed else None  # else the bar begins behind them
         try:
-            paintings = self.paint(place, layout)
+            paintings = self.paint(place, condition)
         except UserError as e:
             return self.fail(e, advance)
-        self.waiting.append((place, writer.submit(_write, paintings, place.target)))
+        self.waiting.append((place, writer.submit(write_paintings, paintings, place.target)))
 
     def read(self, places: Iterator[Place | UserError]) -> Iterator[_Entry]:
-        """Read layouts, at the size at which they are painted."""
+        """Read what is asked for, at the size at which it is painted."""
         for place in places:
             if isinstance(place, UserError):
                 yield place
@@ -339,8 +351,8 @@ class _Studio:
                 yield place, None
             else:
                 try:
-                    layout = open_layout(place.source, self.generator.spec)
-                    yield place, layout if isinstance(self.size, str) else layout.resized(self.size)
+                    size = None if isinstance(self.size, str) else self.size
+                    yield place, open_condition(place.source, self.generator.spec, size)
                 except UserError as e:
                     yield e
 
@@ -387,26 +399,25 @@ class _Studio:
             over.set()
             thread.join(timeout=1)
 
-    def paint(self, place: Place, layout: Layout) -> list[np.ndarray]:
-        """One painting, uint8 [h, w, 3], or [h, w] of a network that paints in grey; or all candidates."""
+    def paint(self, place: Place, condition: Condition) -> list[np.ndarray]:
+        """One painting [h, w, c], or all candidates."""
         source = place.source
         try:
-            photo = self.generator.sample(layout, item_seed(self.seed, place.name), self.options)[0]
+            photo = self.generator.sample(condition, item_seed(self.seed, place.name), self.options)[0]
             finite = bool(torch.isfinite(photo).all())
         except UserError as e:
             raise UserError(f"{source}: {e}") from None
         except (MemoryError, RuntimeError) as e:
             if not is_out_of_memory(e):
                 raise
-            height, width = layout.size
+            height, width = condition.size or (0, 0)
             raise UserError(f"{source}: too little memory to paint {height} x {width}; give a smaller --size") from None
         if not finite:
             raise UserError(f"{source}: the painting holds values that are not finite; try --precision fp32")
         if self.choose is not None:
             photo = photo[self.choose(photo, source)]
         several = photo if photo.ndim == 4 else photo[None]
-        paintings = [to_pixels(one).cpu().numpy() for one in several]
-        return [pixels[..., 0] if pixels.shape[-1] == 1 else pixels for pixels in paintings]
+        return [to_levels(one, self.bits) for one in several]
 
     def settle(self, most: int, advance: Advance) -> None:
         """Count the paintings that are written, waiting until at most so many are not."""
@@ -428,15 +439,3 @@ class _Studio:
     def fail(self, error: UserError, advance: Advance) -> None:
         self.failures.append(str(error))
         advance(f"{len(self.failures)} failed")
-
-
-def _write(paintings: list[np.ndarray], target: Path) -> None:
-    """The painting; of several candidates each, and last, since it says that they are finished, the sheet of them."""
-    folder = target.parent if len(paintings) == 1 else target.with_suffix("")
-    folder.mkdir(parents=True, exist_ok=True)
-    if len(paintings) == 1:
-        return write_image(paintings[0], target)
-    for n, pixels in enumerate(paintings):
-        write_image(pixels, folder / f"{n}{target.suffix}")
-    rgb = [pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=-1) for pixels in paintings]
-    write_image(numbered(rgb), target)

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import MISSING, dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,10 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from photogram import opinions
+from photogram.advice import is_diagnostic
 from photogram.checkpoint import discard_after, last_good, load_state, save_state, saved_steps
 from photogram.errors import UserError
-from photogram.generator import Generator, Reader
+from photogram.generator import Generator, Network, Reader, UnaskedGenerator
 from photogram.images import PIXEL_LIMIT, replacing, write_image
 from photogram.interrupts import Interrupted as Interrupted
 from photogram.interrupts import Stop, stopping_softly
@@ -44,10 +46,12 @@ from photogram.report import model_card, write_report
 from photogram.runfolder import agree, only_one, read_settings, settle, write_found
 from photogram.runlog import RunLog
 from photogram.scene import Scene
-from photogram.sheets import scene_sheet
+from photogram.sheets import scene_sheet, seed_sheet
 
 PREVIEWS = 6
 """Held-out scenes that are painted in every sheet."""
+SEEDS = 36
+"""Seeds that are painted in every sheet of a network that is asked for nothing."""
 
 
 @dataclass(frozen=True)
@@ -360,9 +364,9 @@ class _Loop:
         sheets = {}
         for name, network in networks.items():
             folder = self.out if len(networks) == 1 else self.out / name
-            if sheet and isinstance(network, Generator | Reader) and self.preview is not None and len(self.preview):
-                with self.accelerator.autocast():
-                    sheets[name] = scene_sheet(network, self.preview, PREVIEWS)
+            drawn = self._sheet(name, network) if sheet else None
+            if drawn is not None:
+                sheets[name] = drawn
             network.save_pretrained(folder, model_card(network, facts))
         if self.judge is not None and self._is_judged():
             with self.accelerator.autocast():
@@ -378,6 +382,15 @@ class _Loop:
         with replacing(self.out / "state" / "published") as file:  # last: what is not here is published again
             file.write(str(self.step).encode())
 
+    def _sheet(self, name: str, network: Network) -> np.ndarray | None:
+        """What a published network makes of held-out scenes, or of seeds where it is asked for nothing."""
+        with self.accelerator.autocast():
+            if isinstance(network, UnaskedGenerator):
+                return seed_sheet(network, SEEDS)
+            if isinstance(network, Generator | Reader) and self.preview is not None and len(self.preview):
+                return scene_sheet(network, self.preview, PREVIEWS, partial(self.training.scene_for, name))
+        return None
+
     def _is_judged(self) -> bool:
         every = self.plan.evaluate_every
         return self.judge is not None and every > 0 and self.step % every == 0
@@ -385,7 +398,7 @@ class _Loop:
     def _facts(self) -> dict[str, str]:
         """What the model card and the report say of the run; nothing here depends on the clock."""
         settings = read_settings(self.out) or {}
-        losses = "  ".join(f"{k} {v:.4g}" for k, v in self.log.recent().items())
+        losses = "  ".join(f"{k} {v:.4g}" for k, v in self.log.recent().items() if not is_diagnostic(k))
         asked = {k: v if isinstance(v, str) else json.dumps(v) for k, v in settings.items() if v is not None}
         names = f"{len(self.data)}, {self.data.name(0)} to {self.data.name(len(self.data) - 1)}"
         return {

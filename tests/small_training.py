@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from photogram.errors import UserError
 from photogram.generator import Generator
-from photogram.recipe import Run
+from photogram.recipe import LearnsFrom, Run
 from photogram.scene import Condition, Layout, Scene, SceneClass, SceneSpec
 
 ROOT = Path(__file__).parents[1]
@@ -56,6 +56,7 @@ class Colors:
     """A recipe as small as they come: mean squared error, Adam, and noise so that it matters how that is drawn."""
 
     networks: ClassVar[tuple[type[Generator], ...]] = (ClassColors,)
+    learns_from: ClassVar[LearnsFrom] = "layouts"
 
     learning_rate: float = 0.05
     widths: tuple[int, ...] = (1,)
@@ -114,6 +115,9 @@ class ColorsTraining:
 
     def published(self) -> dict[str, Generator]:
         return {"colors": self.network}
+
+    def scene_for(self, name: str, scene: Scene) -> Scene:
+        return scene
 
     def state_dict(self) -> dict[str, object]:
         return {
@@ -213,9 +217,15 @@ def digest(path: Path) -> str:
 
 def outcome(out: Path) -> dict[str, str]:
     """What must be the same however often a run was stopped: the log, the network, its card and the sheets."""
-    files = [out / "log.jsonl", out / "model.safetensors", out / "config.json", out / "README.md"]
-    files += sorted((out / "samples").glob("*.png"))
+    folders = published_in(out)
+    files = [out / "log.jsonl", *sorted((out / "samples").glob("*.png"))]
+    files += [folder / name for folder in folders for name in ("model.safetensors", "config.json", "README.md")]
     return {str(path.relative_to(out)): digest(path) for path in files}
+
+
+def published_in(out: Path) -> list[Path]:
+    """The folders of what a run has published: its own, or one for each of several networks."""
+    return [out] if (out / "config.json").exists() else sorted(p.parent for p in out.glob("*/config.json"))
 
 
 def run_python(code: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:

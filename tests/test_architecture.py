@@ -16,7 +16,7 @@ PACKAGE = ROOT / "photogram"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 LEAVES = {"errors", "progress"}  # import nothing of ours
-GROUND = {*LEAVES, "images", "scene", "generator"}
+GROUND = {*LEAVES, "images", "rasters", "scene", "generator"}
 VERBS = {"training", "synthesis", "planning", "metrics", "editor", "study", "interop", "data", "quickstart"}
 FRONT = {"cli", "commands", "__main__", ""}  # "" is the package itself, whose names are lazy
 PARTS = {"losses", "nn", "optim"}  # what recipes are made of
@@ -24,7 +24,8 @@ PARTS = {"losses", "nn", "optim"}  # what recipes are made of
 MAY_IMPORT = {
     **{part: set() for part in LEAVES},
     "images": {"errors"},
-    "scene": {"errors", "images"},
+    "rasters": {"errors", "images"},
+    "scene": {"errors", "images", "rasters"},
     "generator": {"errors", "progress", "images", "scene"},
     "recipe": GROUND,
     **dict.fromkeys(PARTS, GROUND | PARTS),

@@ -22,6 +22,7 @@ from photogram.data.folder import Folder
 from photogram.data.prepare import prepare_coco_stuff
 from photogram.errors import UserError
 from photogram.images import read_labels, read_photo
+from photogram.rasters import write_raster
 from photogram.scene import SceneClass, SceneSpec, draw, read_classes, write_classes
 
 SHARED = Path(os.environ.get("PHOTOGRAM_SHARED", Path(__file__).parents[2] / "shared"))
@@ -341,7 +342,7 @@ def test_even_a_decoder_that_breaks_is_a_finding(world: Path, monkeypatch: pytes
     def break_down(path: Path) -> np.ndarray:
         raise MemoryError("no memory left")
 
-    monkeypatch.setattr("photogram.data.examine.read_photo", break_down)
+    monkeypatch.setattr("photogram.data.examine.read_raster", break_down)
     findings = found(world)
     assert len(findings) == 6
     assert all(f.kind == "unreadable" and "MemoryError" in f.message for f in findings)
@@ -813,3 +814,118 @@ def test_every_damage_to_a_real_folder_is_found(name: str, tmp_path: Path):
         key for key in vandal.expected if key[0] == "all-void"
     }
     assert report.stops_training
+
+
+# images as conditions
+
+
+def write_images(root: Path, split: str, stem: str, bits: int = 8, photo: bool = True) -> None:
+    rng = np.random.default_rng([*stem.encode()])
+    for part in ("inputs", *(["photos"] if photo else [])):
+        (root / split / part).mkdir(parents=True, exist_ok=True)
+    values = rng.random((24, 32, 1), dtype=np.float32)
+    raster = {8: (values * 255).astype(np.uint8), 16: (values * 65535).astype(np.uint16), 32: values}[bits]
+    write_raster(raster, root / split / "inputs" / f"{stem}.{'npy' if bits == 32 else 'png'}")
+    if photo:
+        write_raster(rng.integers(0, 256, (24, 32, 3), np.uint8), root / split / "photos" / f"{stem}.png")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    for stem in "abc":
+        write_images(tmp_path, "train", stem)
+    write_images(tmp_path, "val", "d")
+    return tmp_path
+
+
+def by_kind(report: Report) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for finding in report.findings:
+        found.setdefault(finding.kind, []).append(str(finding))
+    return found
+
+
+@pytest.mark.parametrize("quick", (False, True))
+def test_images_and_photographs_need_no_classes(images: Path, quick: bool):
+    report = check(images, quick=quick, quiet=True)
+    assert not report.findings and not report.stops_training and not report.classes
+    train = report.splits["train"]
+    assert (train.inputs, train.photos, train.pairs, train.layouts, train.scenes) == (3, 3, 3, 0, 3)
+    assert report.sizes == {"train": {"24 x 32": 3}, "val": {"24 x 32": 1}}
+    console = Console(record=True, width=120, file=io.StringIO())
+    render(report, console)
+    assert "inputs" in console.export_text()
+
+
+def test_what_is_wrong_with_inputs_is_named(images: Path):
+    train = images / "train"
+    (train / "inputs/lonely.png").write_bytes((train / "inputs/a.png").read_bytes())
+    (train / "photos/b.png").unlink()
+    write_raster(np.zeros((24, 30, 1), np.uint8), train / "inputs/a.png")
+    write_raster(np.full((24, 32, 1), 300, np.uint16), train / "inputs/c.png")
+    (train / "photos/alone.png").write_bytes((train / "photos/c.png").read_bytes())
+    found = by_kind(check(images, quiet=True))
+    assert sorted(found) == [
+        "constant-input",
+        "form-mismatch",
+        "input-without-photo",
+        "photo-without-input",
+        "repeated-photo",
+        "size-mismatch",
+    ]
+    assert [line.split(":")[0].rpartition("/")[2] for line in found["input-without-photo"]] == ["b.png", "lonely.png"]
+    assert (
+        "inputs/c.png: has 1 channel of 16 bits, but a.png, the first, has 1 channel of 8 bits"
+        in found["form-mismatch"][0]
+    )
+    assert "photos/a.png: is 24 x 32, but its input a.png is 24 x 30" in found["size-mismatch"][0]
+    assert "every value is 300" in found["constant-input"][1]
+
+
+@pytest.mark.parametrize(("value", "word"), ((np.nan, "nan"), (1.5, "1.5"), (-0.1, "-0.1")))
+def test_floats_that_are_no_levels_are_found(tmp_path: Path, value: float, word: str):
+    for stem in "ab":
+        write_images(tmp_path, "train", stem, 32)
+    raster = np.load(tmp_path / "train/inputs/a.npy")
+    raster[3, 4] = value
+    np.save(tmp_path / "train/inputs/a.npy", raster)
+    report = check(tmp_path, quiet=True)
+    assert report.stops_training and f"a.npy: holds {word} at (row 3, column 4" in by_kind(report)["out-of-range"][0]
+    with pytest.raises(UserError, match="floating-point values must lie in"):
+        Folder(tmp_path, learns_from="images")[0, 0]
+
+
+def test_two_collections_are_no_damage(images: Path):
+    for path in (images / "train/photos").iterdir():
+        path.rename(path.with_name(f"x{path.name}"))
+    write_images(images, "train", "more", photo=False)
+    (images / "val/photos/d.png").rename(images / "val/photos/y.png")
+    report = check(images, quiet=True)
+    assert not report.stops_training and {f.severity for f in report.findings} == {"note"}
+    assert "4 inputs and 3 photographs" in by_kind(report)["unpaired"][0]
+    assert report.splits["train"].scenes == 3 and report.splits["train"].pairs == 0
+    paired = by_kind(check(images, learns_from="images", quiet=True))
+    assert "no input has a photograph of the same stem" in paired["no-pairs"][0]
+    shutil.rmtree(images / "train/inputs")
+    alone = check(images, learns_from="unpaired", quiet=True)
+    assert alone.stops_training and "train/inputs: holds no images" in by_kind(alone)["empty-collection"][0]
+
+
+def test_photographs_alone_are_for_recipes_that_need_no_more(images: Path):
+    for split in ("train", "val"):
+        shutil.rmtree(images / split / "inputs")
+    report = check(images, quiet=True)
+    assert not report.findings and report.splits["train"].scenes == 3
+    assert check(images, learns_from="photographs", quiet=True).findings == []
+    assert check(images, learns_from="layouts", quiet=True).stops_training
+
+
+def test_layouts_and_inputs_belong_together_by_name(world: Path):
+    for path in (world / "train/photos").iterdir():
+        (world / "train/inputs").mkdir(exist_ok=True)
+        (world / "train/inputs" / path.name).write_bytes(path.read_bytes())
+    first = min((world / "train/inputs").iterdir())
+    first.unlink()
+    found = by_kind(check(world, quiet=True))
+    assert f"layouts/{first.stem}.png: has no input of the stem {first.stem}" in found["layout-without-input"][0]
+    assert "layout-without-input" not in by_kind(check(world, learns_from="layouts", quiet=True))

@@ -10,6 +10,7 @@ import pytest
 
 from photogram import cli, commands
 from photogram.cli import main
+from photogram.errors import UserError
 from photogram.recipes import members, word
 
 TINY = ["--widths", "8", "8", "8", "--perceptual", "squeezenet", "--size", "32", "48", "--workers", "0"]
@@ -191,3 +192,15 @@ def test_bad_flags_end_with_status_2() -> None:
     )
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
+
+
+def test_what_a_recipe_is_asked_by_can_be_chosen_where_it_can_take_either(tmp_path: Path) -> None:
+    """Of data with layouts and inputs; others say that there is nothing to choose."""
+    from photogram.commands.train import parts_for
+    from photogram.recipes.crn import CRN
+    from photogram.recipes.pix2pix import Pix2Pix
+
+    assert [parts_for(Pix2Pix(), by) for by in ("any", "layouts", "images")] == ["any", "layouts", "images"]
+    assert parts_for(CRN(), "any") == "layouts"
+    with pytest.raises(UserError, match="--asked-by images: this recipe learns from layouts; leave it out"):
+        parts_for(CRN(), "images")

@@ -33,9 +33,7 @@ def network(tmp_path: Path) -> CascadedRefinementNetwork:
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
 @pytest.mark.timeout(600)
-def test_compiled_paintings_are_the_same_again_and_near_the_others(
-    network: CascadedRefinementNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_compiled_paintings_are_the_same_again_and_near_the_others(network: CascadedRefinementNetwork, tmp_path: Path):
     """By the command, in a process without the hooks of the tests, which a compiler does not understand."""
     data = write_toy(tmp_path / "data", size=(16, 32), train=2, val=3, quiet=True)
     layouts = str(data / "val" / "layouts")
@@ -61,6 +59,12 @@ def test_compiled_paintings_are_the_same_again_and_near_the_others(
         assert apart.max() <= 1
     without = paint("once")
     assert without.returncode == 1 and "was begun with compile = true, not false" in without.stderr
+
+
+def test_nothing_else_waits_for_the_compiler_to_be_imported():
+    looked = "import sys, photogram.synthesis, photogram.training; print('torch._inductor.utils' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", looked], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_it_is_for_one_size(network: CascadedRefinementNetwork, tmp_path: Path):

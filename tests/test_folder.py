@@ -1,5 +1,6 @@
 """Data folders: files are paired by stem, and flips and crops act on photograph, layout and instances alike."""
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -21,7 +22,8 @@ from photogram.images import (
     resize_photo,
     write_image,
 )
-from photogram.scene import Scene, SceneClass, to_pixels, write_classes
+from photogram.rasters import write_raster
+from photogram.scene import Condition, Scene, SceneClass, to_levels, to_pixels, write_classes
 
 SHARED = Path(os.environ.get("PHOTOGRAM_SHARED", Path(__file__).parents[2] / "shared"))
 MANY = settings(deadline=None, database=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
@@ -366,3 +368,162 @@ def test_real_photographs_are_read_as_they_are():
     assert small.photo is not None and small.photo.shape == (1, 3, 96, 128) and small.photo.abs().max() <= 1
     assert whole.photo is not None and whole.photo.shape == (1, 3, 360, 480)
     assert not {train.name(i) for i in range(294)} & {val.name(i) for i in range(73)}
+
+
+# images as conditions
+
+
+TYPES = {8: np.uint8, 16: np.uint16, 32: np.float32}
+
+
+def ramp(bits: int, channels: int = 1) -> np.ndarray:
+    """An input that says of each pixel where it was: rows and columns in turn, one channel each."""
+    most = {8: 255, 16: 65535, 32: 1}[bits]
+    planes = [(ROWS / NATIVE[0] if n % 2 == 0 else COLUMNS / NATIVE[1]) * most for n in range(channels)]
+    return np.stack(planes, axis=-1).astype(TYPES[bits])
+
+
+def write_inputs(split: Path, stems: str, bits: int = 8, channels: int = 2, suffix: str = ".tif") -> None:
+    (split / "inputs").mkdir(parents=True, exist_ok=True)
+    for stem in stems:
+        write_raster(ramp(bits, channels), split / "inputs" / f"{stem}{suffix}")
+
+
+@pytest.fixture
+def both(own) -> Path:
+    write_inputs(own / "train", "ab", 16)
+    return own
+
+
+def image_of(scene: Scene) -> np.ndarray:
+    assert scene.condition.image is not None and scene.condition.image.dtype == torch.float32
+    return np.moveaxis(scene.condition.image[0].numpy(), 0, -1)
+
+
+@MANY
+@given(
+    st.sampled_from((None, NATIVE, (30, 45), (48, 64), (64, 48), (90, 60), (13, 17))),
+    st.sampled_from(("stretch", "crop")),
+    st.booleans(),
+    st.integers(0, 2**64 - 1),
+    st.sampled_from((8, 16, 32)),
+)
+def test_inputs_are_seen_as_layouts_and_photographs_are(data, tmp_path_factory, size, fit, flip, draw, bits):
+    root = tmp_path_factory.getbasetemp() / f"both-{bits}"
+    if not root.exists():
+        shutil.copytree(data, root)
+        write_inputs(root / "train", "ab", bits)
+    scene = Folder(root, size=size, fit=fit, flip=flip, learns_from="any")[0, draw]
+    alone = Folder(root, size=size, fit=fit, flip=flip, learns_from="images")[0, draw]
+    plain = Folder(root, size=size, fit=fit, flip=flip)[0, draw]
+    for found, expected in zip(parts(scene), parts(plain), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    _, instances, _ = parts(scene)
+    image = image_of(scene)
+    np.testing.assert_array_equal(image, image_of(alone))
+    assert alone.condition.layout is None and torch.equal(alone.photo, scene.photo)
+    rows, columns = np.divmod(instances, NATIVE[1])
+    to = size or NATIVE
+    scales = [n / t for n, t in zip(NATIVE, to, strict=True)]
+    if fit == "crop":
+        scales = [1 / max(t / n for n, t in zip(NATIVE, to, strict=True))] * 2
+    for n, (place, native) in enumerate(((rows, NATIVE[0]), (columns, NATIVE[1]))):
+        where = (image[..., n] + 1) / 2 * native
+        assert np.abs(where - place).max() <= max(1, scales[n]) + native / 255
+
+
+def test_the_spec_says_what_inputs_and_photographs_are(both):
+    spec = Folder(both, size=(30, 40), learns_from="any").spec
+    assert (spec.image_channels, spec.image_bits, spec.photo_channels, spec.photo_bits) == (2, 16, 3, 8)
+    assert spec.classes == CLASSES and spec.instances
+    spec = Folder(both, size=(30, 40), learns_from="images").spec
+    assert spec.classes == () and not spec.instances and spec.image_channels == 2
+    assert Folder(both).spec.image_channels == 0
+    (both / "classes.json").unlink()
+    assert Folder(both, learns_from="images").spec.image_bits == 16  # no layouts, no classes
+    with pytest.raises(UserError, match=r"classes\.json: no such file"):
+        Folder(both, learns_from="any")
+
+
+@pytest.mark.parametrize(("bits", "channels"), ((8, 1), (16, 1), (16, 3), (32, 2), (8, 4)))
+def test_targets_of_any_channels_and_bits(own, bits, channels):
+    write_inputs(own / "train", "ab", 8, 1, ".png")
+    shutil.rmtree(own / "train/photos")
+    (own / "train/photos").mkdir()
+    for stem in "ab":
+        write_raster(ramp(bits, channels), own / f"train/photos/{stem}.npy")
+    scenes = Folder(own, learns_from="images")
+    assert (scenes.spec.photo_channels, scenes.spec.photo_bits) == (channels, bits)
+    photo = scenes[0, 0].photo
+    assert photo is not None and photo.shape == (1, channels, *NATIVE)
+    np.testing.assert_allclose(to_levels(photo[0], bits), ramp(bits, channels), atol=1e-7 if bits == 32 else 0)
+
+
+def test_photographs_alone_need_nothing_else(own, tmp_path):
+    shutil.copytree(own / "train/photos", tmp_path / "photographs/train/photos")
+    scenes = Folder(tmp_path / "photographs", learns_from="photographs")
+    assert len(scenes) == 2 and scenes.spec.num_classes == scenes.spec.image_channels == 0
+    scene = scenes[0, 0]
+    assert scene.condition == Condition() and scene.photo is not None
+    np.testing.assert_array_equal(to_pixels(scene.photo)[0].numpy(), read_photo(own / "train/photos/a.png"))
+    shutil.rmtree(tmp_path / "photographs/train/photos")
+    with pytest.raises(UserError, match="train/photos: no such folder"):
+        Folder(tmp_path / "photographs", learns_from="photographs")
+
+
+def test_scenes_that_lack_a_part_are_left_out(both):
+    write_inputs(both / "train", "z", 16)
+    (both / "train/inputs/a.tif").unlink()
+    assert [Folder(both, learns_from="any").name(n) for n in range(1)] == ["b"]
+    found = pair_files(both / "train", ("layouts", "inputs"))
+    assert [p.name for p in found.lonely_layouts] == ["a.png"] and [p.name for p in found.lonely_inputs] == ["z.tif"]
+    assert [p.name for p in found.lonely_photos] == ["a.png"]
+    with pytest.raises(UserError, match=r"val/inputs: no such folder; .* has \['train'\]"):
+        Folder(both, "val", learns_from="any")  # which is opened as train is
+
+
+def test_what_differs_from_the_first_is_refused_by_name(both):
+    scenes = Folder(both, learns_from="images")
+    write_raster(ramp(8, 2), both / "train/inputs/b.tif")
+    with pytest.raises(UserError, match=r"b\.tif: has 2 channels of 8 bits, but the others have 2 channels of 16"):
+        scenes[1, 0]
+    write_raster(ramp(16, 2)[:50], both / "train/inputs/b.tif")
+    with pytest.raises(UserError, match=r"photos/b\.png: is 60 x 90, but its input b\.tif is 50 x 90"):
+        scenes[1, 0]
+    write_raster(ramp(16, 2), both / "train/inputs/b.tif")
+    write_raster(ramp(16, 3), both / "train/photos/b.png")
+    with pytest.raises(UserError, match=r"b\.png: has 3 channels of 16 bits, but the others have 3 channels of 8"):
+        scenes[1, 0]
+    assert scenes[0, 0].photo is not None
+
+
+def test_inputs_count_in_the_fingerprint_where_they_are_read(both):
+    before, plain = Folder(both, learns_from="any").fingerprint(), Folder(both).fingerprint()
+    raster = ramp(16, 2)
+    raster[30, 40] += 1
+    write_raster(raster, both / "train/inputs/a.tif")
+    assert Folder(both, learns_from="any").fingerprint() != before and Folder(both).fingerprint() == plain
+    shutil.rmtree(both / "train/inputs")
+    assert Folder(both, learns_from="any").settings() == Folder(both).settings()
+
+
+def test_what_plain_layout_data_is_known_by_stays(tmp_path):
+    """Runs that were begun before there were inputs must go on."""
+    write_classes(CLASSES, tmp_path / "classes.json")
+    for part, content in (("layouts", b"layout"), ("photos", b"photo" * 100)):
+        (tmp_path / "train" / part).mkdir(parents=True)
+        (tmp_path / "train" / part / "a.png").write_bytes(content)
+    write_image(np.zeros((4, 4, 3), np.uint8), tmp_path / "train/photos/a.png", compress_level=0)
+    files = [hashlib.sha256(b"layout").hexdigest()]
+    content = (tmp_path / "train/photos/a.png").read_bytes()
+    files += [f"{len(content)} {hashlib.sha256(content[-256:]).hexdigest()}", "none"]
+    expected = hashlib.sha256(repr(CLASSES).encode() + f"'a' {tuple(files)}\n".encode()).hexdigest()[:16]
+    settings = {"data": expected, "size": [8, 8], "fit": "stretch", "flip": False}
+    assert Folder(tmp_path, size=(8, 8)).settings() == settings
+
+
+def test_grey_photographs_of_layouts_stay_rgb(own):
+    for stem in "ab":
+        write_image(np.full(NATIVE, 77, np.uint8), own / f"train/photos/{stem}.png")
+    scenes = Folder(own)
+    assert scenes.spec.photo_channels == 3 and parts(scenes[0, 0])[2].shape == (*NATIVE, 3)

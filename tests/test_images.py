@@ -405,7 +405,7 @@ def test_a_damaged_file_gives_pixels_or_one_line(folder, data, flips, kept):
     if pixels is not None:
         assert size is not None and pixels.dtype == np.uint8 and pixels.shape == (*size.tolist(), 3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(images, "_fast_decoder", lambda image: lambda path: None)
+        patch.setattr(images, "decode_rgb", lambda image, path: None)
         plain = outcome(read_photo, path)
     assert (plain is None) == (pixels is None)
     np.testing.assert_array_equal(plain, pixels)

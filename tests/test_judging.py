@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -16,10 +17,11 @@ from torch import Tensor
 from photogram import judging
 from photogram.cli import main
 from photogram.data.folder import Folder
+from photogram.data.inputs import grey_of
 from photogram.data.toy import write_toy
 from photogram.errors import UsageError, UserError
 from photogram.generator import Generator, NoOptions
-from photogram.images import write_image
+from photogram.images import read_photo, write_image
 from photogram.judging import Asked, Judged, compare, judge, write_page
 from photogram.metrics import evaluate as evaluation
 from photogram.metrics.cache import cache_folder
@@ -29,6 +31,7 @@ from photogram.metrics.lpips import load_lpips
 from photogram.metrics.pictures import Pictures
 from photogram.metrics.protocol import Protocol
 from photogram.metrics.result import Result, read_result
+from photogram.rasters import write_raster
 from photogram.scene import Condition, SceneSpec, from_pixels, to_pixels
 from photogram.synthesis import item_seed
 
@@ -373,3 +376,47 @@ def test_the_page_shows_where_systems_differ_most(tmp_path, data, reals, monkeyp
     apart = np.subtract(*(r.per_image["LPIPS[squeeze]"] for r in found.results))
     assert set(shown[0][:2]) == {reals.names[4], reals.names[1]}
     assert shown[0] == [reals.names[n] for n in np.argsort(-np.abs(apart), kind="stable")]
+
+
+# images as conditions
+
+
+class Dimmed(Generator):
+    """The image that it is asked with, a little darker."""
+
+    def __init__(self, *, spec: SceneSpec):
+        super().__init__()
+        self.spec = spec
+        self.gain = torch.nn.Parameter(torch.tensor(0.9))
+
+    @property
+    def size_multiple(self) -> int:
+        return 1
+
+    def paint(self, condition: Condition, noise: torch.Generator, options: object) -> Tensor:
+        assert condition.image is not None
+        return condition.image.expand(-1, 3, -1, -1) * self.gain
+
+
+@pytest.mark.parametrize("with_layouts", (False, True))
+def test_networks_that_paint_from_images_are_judged(data, tmp_path, with_layouts):
+    own = tmp_path / "own"
+    shutil.copytree(data / "val", own / "val", ignore=None if with_layouts else lambda *_: ["layouts", "instances"])
+    if with_layouts:
+        shutil.copy(data / "classes.json", own)
+    (own / "val/inputs").mkdir()
+    for path in (own / "val/photos").iterdir():
+        write_raster(grey_of(read_photo(path)), own / f"val/inputs/{path.stem}.png")
+    network = Dimmed(spec=SceneSpec((), SIZE, image_channels=1))
+    result = judged(own, tmp_path, network)
+    reals = reals_of(own, PROTOCOL, quiet=True)
+    scenes = Folder(own, "val", size=SIZE, learns_from="images")
+    painted = torch.cat([network.sample(scenes[n, 0].condition) for n in range(COUNT)])
+    assert torch.equal(paintings(tmp_path, reals), from_pixels(to_pixels(painted)))
+    assert np.isfinite([m.value for m in result.measures.values()]).all()
+    asked = reals.asked(0)
+    assert asked.shape == (*SIZE, 3) and asked.dtype == np.uint8
+    if not with_layouts:
+        image = scenes[0, 0].condition.image
+        assert image is not None
+        np.testing.assert_array_equal(asked[..., :1], to_pixels(image)[0].numpy())

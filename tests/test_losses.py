@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from photogram.losses import Game, discriminator_loss, generator_loss
+from photogram.losses import Game, discriminator_loss, generator_loss, gradient_penalty
 
 GAMES = get_args(Game)
 
@@ -34,6 +34,87 @@ def test_hinge_where_the_discriminator_is_sure():
     assert discriminator_loss("hinge", constant(2.0), constant(-2.0)).item() == 0
     assert generator_loss("hinge", constant(-2.0)).item() == 2
     assert discriminator_loss("hinge", constant(0.25), constant(0.5)).item() == 0.75 + 1.5
+
+
+def test_wgangp_is_a_difference_of_means():
+    assert discriminator_loss("wgangp", constant(2.0), constant(-1.5)).item() == -3.5
+    assert generator_loss("wgangp", constant(-1.5)).item() == 1.5
+
+
+def test_the_penalty_of_a_plane_is_its_slope_less_one_squared():
+    """D(x) = w . x + b has the slope w everywhere: (|w| - 1)^2, with the gradient 2 (1 - 1/|w|) w, and 0 for b."""
+    w = torch.tensor([[[1.0, -2.0], [0.5, 4.0]]]).requires_grad_()  # of length sqrt(21.25)
+    b = torch.tensor(3.0, requires_grad=True)
+    photo, painting = torch.rand(3, 1, 2, 2), torch.rand(3, 1, 2, 2)
+    penalty = gradient_penalty(lambda x: (x * w).sum((1, 2, 3))[:, None] + b, photo, painting)
+    length = math.sqrt(21.25)
+    assert penalty.item() == pytest.approx((length - 1) ** 2)
+    penalty.backward()
+    assert w.grad is not None
+    torch.testing.assert_close(w.grad, 2 * (1 - 1 / length) * w.detach())
+    assert b.grad is not None and b.grad.item() == 0, "there, though 0: several processes average what is there"
+
+
+def test_the_penalty_of_a_bowl_tells_where_it_looks():
+    """D(x) = |x|^2 / 2 has the slope |x|: between photographs at 1 and paintings at 0, each x is its share."""
+    photo, painting = torch.ones(4, 1, 1, 1), torch.zeros(4, 1, 1, 1)
+    torch.manual_seed(5)
+    penalty = gradient_penalty(lambda x: x.square().sum((1, 2, 3))[:, None] / 2, photo, painting)
+    torch.manual_seed(5)
+    share = torch.rand(4, 1, 1, 1)
+    assert share.min() > 0 and share.unique().numel() == 4, "each scene by a draw of its own"
+    assert penalty.item() == pytest.approx((share - 1).square().mean().item(), rel=1e-5)
+
+
+def test_the_penalty_takes_the_mean_of_patches_as_the_game_does():
+    maps = constant(1.0, 2, 1, 4, 4)
+    weight = torch.tensor(3.0)
+    few = gradient_penalty(lambda x: weight * x.mean((1, 2, 3))[:, None], maps, maps)
+    many = gradient_penalty(lambda x: weight * x, maps, maps)  # a patch is a pixel
+    assert few.item() == pytest.approx(many.item()) == pytest.approx((3 / 4 - 1) ** 2)
+
+
+def test_the_penalty_where_nothing_is_looked_at():
+    """A slope of 0 has no direction: the penalty is 1, and the gradient a number."""
+    w = torch.zeros(1, 1, 2, 2, requires_grad=True)
+    photo = torch.ones(1, 1, 2, 2)
+    penalty = gradient_penalty(lambda x: (x * w).sum((1, 2, 3))[:, None], photo, photo)
+    assert penalty.item() == 1
+    (gradient,) = torch.autograd.grad(penalty, w)
+    assert gradient.isfinite().all()
+
+
+def test_the_penaltys_gradient_is_that_of_finite_differences():
+    """Through a small network, in float64: gradients of gradients, against the slow way."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3, 2, 1), torch.nn.GroupNorm(1, 3), torch.nn.Softplus())
+    network = network.append(torch.nn.Conv2d(3, 1, 2)).double()
+    photo, painting = torch.rand(2, 2, 4, 4).double(), torch.rand(2, 2, 4, 4).double()
+
+    def penalty():
+        torch.manual_seed(1)
+        return gradient_penalty(network, photo, painting)
+
+    weight = network[0].weight
+    assert isinstance(weight, torch.Tensor)
+    (found,) = torch.autograd.grad(penalty(), weight)
+    for place in [(0, 0, 0, 0), (1, 1, 2, 1), (2, 0, 1, 1)]:
+        values = []
+        for step in (-1e-3, 1e-3):
+            with torch.no_grad():
+                weight[place] += step
+            values.append(penalty().item())
+            with torch.no_grad():
+                weight[place] -= step
+        slow = (values[1] - values[0]) / 2e-3
+        assert found[place].item() == pytest.approx(slow, rel=2e-2, abs=1e-4)
+
+
+def test_no_gradient_of_the_penalty_reaches_the_painting():
+    painting = torch.rand(2, 1, 3, 3, requires_grad=True)
+    w = torch.ones(1, 3, 3, requires_grad=True)
+    gradient_penalty(lambda x: (x * w).sum((1, 2, 3))[:, None], torch.rand(2, 1, 3, 3), painting).backward()
+    assert painting.grad is None and w.grad is not None
 
 
 def test_vanilla_is_cross_entropy_with_logits():

@@ -1,4 +1,4 @@
-"""Freezing, first weights, and learning rates as functions of photographs seen."""
+"""Freezing, first weights, averages, and learning rates as functions of photographs seen."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from photogram.nn.norms import BatchNorm
-from photogram.optim import frozen, init_normal, linear_decay, set_learning_rate
+from photogram.optim import RISING, average_decay, ema, frozen, init_normal, linear_decay, set_learning_rate
 
 
 def test_what_is_frozen_gets_no_gradient_and_passes_it_on():
@@ -61,3 +61,52 @@ def test_the_rate_is_set_for_all_parameters():
     adam = torch.optim.Adam(groups, lr=1.0)
     set_learning_rate(adam, 0.5)
     assert [group["lr"] for group in adam.param_groups] == [0.5, 0.5]
+
+
+# --- moving averages -------------------------------------------------------------------------------------------------
+
+
+def test_an_average_is_the_sum_of_all_that_was_weighed():
+    """Against the plain sum: each network's weights, times its share, times what later steps left of it."""
+    torch.manual_seed(0)
+    decays = (0.0, 0.3, 0.9, 0.5)
+    networks = [nn.Sequential(nn.Conv2d(3, 4, 3), BatchNorm(4)) for _ in range(5)]
+    for network in networks:
+        network(torch.randn(2, 3, 6, 6))
+        nn.init.normal_(network[1].weight)
+    averaged = nn.Sequential(nn.Conv2d(3, 4, 3), BatchNorm(4)).requires_grad_(False)
+    averaged.load_state_dict(networks[0].state_dict())
+    for network, decay in zip(networks[1:], decays, strict=True):
+        ema(averaged, network, decay)
+    for name, value in averaged.named_parameters():
+        expected = networks[0].state_dict()[name].double()
+        for network, decay in zip(networks[1:], decays, strict=True):
+            expected = decay * expected + (1 - decay) * network.state_dict()[name].double()
+        torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-6)
+    for ours, theirs in zip(averaged.buffers(), networks[-1].buffers(), strict=True):
+        assert torch.equal(ours, theirs), "running statistics are copied"
+    assert len(list(averaged.buffers())) == 2
+    assert all(p.requires_grad for p in networks[-1].parameters()) and all(
+        p.grad_fn is None for p in averaged.parameters()
+    )
+
+
+def test_after_a_half_life_half_of_it_is_left_however_many_are_shown_a_step():
+    for shown in (1, 4, 100):
+        left = 1.0
+        for seen in range(1_000_000, 1_010_000, shown):  # long after the beginning
+            left *= average_decay(10_000, seen, shown)
+        assert left == pytest.approx(0.5, rel=1e-6), shown
+
+
+def test_first_weights_are_soon_forgotten():
+    """At first the half-life is a twentieth of what was shown; from there on it is the one that was asked for."""
+    assert average_decay(1000, 0, 1) == average_decay(1000, 0, 8) == pytest.approx(2.0**-20)
+    for shown in (1, 8):
+        left = 1.0
+        for seen in range(0, 200 * shown, shown):
+            left *= average_decay(1e9, seen, shown)
+        assert left < 1e-20
+    late = 1000 / RISING
+    assert average_decay(1000, round(late) - 4, 4) == average_decay(1000, 10 * round(late), 4) == 0.5 ** (4 / 1000)
+    assert average_decay(1000, round(late / 2) - 4, 4) == pytest.approx(0.5 ** (4 / 500))

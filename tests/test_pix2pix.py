@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,21 +18,27 @@ from accelerate.state import AcceleratorState
 from small_training import check_gradients
 from torch import nn
 
+from photogram.advice import is_diagnostic
 from photogram.data.toy import Toy
 from photogram.errors import UserError
 from photogram.images import resize_labels
 from photogram.losses import discriminator_loss, generator_loss
+from photogram.nn.asked import encoded
+from photogram.nn.augment import augmented
+from photogram.nn.color import grey_of, lightness_of, to_lab
+from photogram.nn.jitter import jittered
 from photogram.nn.layout_conv import LayoutLevel
+from photogram.nn.noise import NoiseOptions
 from photogram.nn.norms import BatchNorm
 from photogram.optim import linear_decay
 from photogram.recipe import Run
-from photogram.recipes.pix2pix import Pix2Pix, Pix2PixTraining, UNet, UNetOptions, encoded, jittered
+from photogram.recipes.pix2pix import Pix2Pix, Pix2PixTraining, UNet
 from photogram.scene import Condition, Layout, Scene, SceneClass, SceneSpec
 from photogram.training import Plan, train
 
 SPEC = SceneSpec((*(SceneClass(f"class {n}", (n, 60 * n, 9)) for n in range(4)),), (16, 32))
 SMALL = Pix2Pix(width=4, levels=4, patch=16, discriminator_width=4, jitter=0.0)
-QUIET = UNetOptions(dropout=False)
+QUIET = NoiseOptions(dropout=False)
 
 
 def unet(seed: int = 0, spec: SceneSpec = SPEC, **changes: Any) -> UNet:
@@ -126,7 +133,8 @@ def test_multiplications_are_the_specifications(levels, billions):
 
     for module in (*network.down, *network.up):
         module.register_forward_hook(counted)
-    painting = network(Layout(torch.empty(1, 2**levels, 2**levels, dtype=torch.uint8, device="meta")))
+    layout = Layout(torch.empty(1, 2**levels, 2**levels, dtype=torch.uint8, device="meta"))
+    painting = network(Condition(layout))
     assert painting.shape == (1, 3, 2**levels, 2**levels)
     assert f"{total / 1e9:#.3g}" == billions
 
@@ -176,7 +184,7 @@ def test_it_is_the_recursion(norm, layout_as, dropout_at):
     layout = layout_of(scene(n=2, size=(64, 128)))
     shown, results = encoded(layout.classes, SPEC, layout_as), []
     planes = shown.planes if isinstance(shown, LayoutLevel) else shown
-    for run in (lambda: network(layout), lambda: twin(planes)):
+    for run in (lambda: network(Condition(layout)), lambda: twin(planes)):
         network.zero_grad()
         torch.manual_seed(5)
         painting = run()
@@ -188,7 +196,7 @@ def test_it_is_the_recursion(norm, layout_as, dropout_at):
 
 def test_the_innermost_map_may_be_one_pixel_and_the_batch_one():
     network = unet(levels=4)
-    assert network(Layout(torch.zeros(1, 16, 16, dtype=torch.uint8))).isfinite().all()
+    assert network(Condition(Layout(torch.zeros(1, 16, 16, dtype=torch.uint8)))).isfinite().all()
 
 
 @pytest.mark.parametrize("levels", [2, 3, 6])
@@ -196,7 +204,7 @@ def test_any_depth_paints(levels):
     network = unet(levels=levels)
     side = 2**levels
     assert network.size_multiple == side
-    assert network(Layout(torch.zeros(2, side, 2 * side, dtype=torch.uint8))).shape == (2, 3, side, 2 * side)
+    assert network(Condition(Layout(torch.zeros(2, side, 2 * side, dtype=torch.uint8)))).shape == (2, 3, side, 2 * side)
     assert list(network.drops) == list(range(min(3, levels - 1)))
 
 
@@ -266,9 +274,9 @@ def test_sampling_takes_each_paintings_own_statistics():
     together = network.sample(both, options=QUIET)
     alone = torch.cat([network.sample(Layout(one[None]), options=QUIET) for one in both.classes])
     torch.testing.assert_close(together, alone)
-    trained = network.run(Layout(both.classes[:1]), "batch", False, None)
+    trained = network.run(Condition(Layout(both.classes[:1])), "batch", False, None)
     torch.testing.assert_close(alone[:1], trained.detach(), rtol=1e-4, atol=1e-5)
-    running = network.sample(both, options=UNetOptions(dropout=False, norm_stats="running"))
+    running = network.sample(both, options=NoiseOptions(dropout=False, norm_stats="running"))
     assert not torch.allclose(running, together, atol=1e-2)
 
 
@@ -281,12 +289,12 @@ def test_modes_change_nothing_and_painting_teaches_nothing():
 
 def test_instance_norm_knows_no_running_averages():
     network, layout = loud(unet(norm="instance")), layout_of(scene())
-    a, b = (network.sample(layout, options=UNetOptions(False, stats)) for stats in ("batch", "running"))
+    a, b = (network.sample(layout, options=NoiseOptions(False, stats)) for stats in ("batch", "running"))
     assert torch.equal(a, b) and not list(network.buffers())
 
 
 def test_unknown_statistics_are_refused():
-    options = UNetOptions()
+    options = NoiseOptions()
     object.__setattr__(options, "norm_stats", "mine")
     with pytest.raises(UserError, match="--norm-stats mine: must be batch or running"):
         unet().sample(layout_of(scene()), options=options)
@@ -298,14 +306,14 @@ def test_saved_and_reloaded_it_paints_the_same_with_every_option(tmp_path):
         training.step(scene(n), n)
     training.published_generator.save_pretrained(tmp_path)
     again, layout = UNet.from_pretrained(tmp_path), layout_of(scene(5))
-    for options in (None, QUIET, UNetOptions(norm_stats="running")):
+    for options in (None, QUIET, NoiseOptions(norm_stats="running")):
         assert torch.equal(training.published_generator.sample(layout, 2, options), again.sample(layout, 2, options))
 
 
 # --- the game --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("game", ["vanilla", "lsgan", "hinge"])
+@pytest.mark.parametrize("game", ["vanilla", "lsgan", "hinge", "wgangp"])
 def test_a_step_is_the_papers_game(game):
     """Against the formulas, with dropout drawn alike: the discriminator first, then the generator against it."""
     recipe, one = replace(SMALL, game=game, l1=7.0, gan=2.0), scene()
@@ -315,19 +323,27 @@ def test_a_step_is_the_papers_game(game):
     torch.manual_seed(1)
     layout, photo = layout_of(one), one.photo
     planes = F.one_hot(layout.classes.long(), 4).movedim(-1, 1).float()
-    fake = twin.published_generator(layout)
+    fake = twin.published_generator(one.condition)
     judge = twin.judging
 
     def judged(picture):
         return judge(torch.cat([planes, picture], 1))
 
-    d_loss = 0.5 * discriminator_loss(game, judged(photo), judged(fake.detach()))
+    expected = {"discriminator": 0.5 * discriminator_loss(game, judged(photo), judged(fake.detach()))}
+    d_loss = expected["discriminator"]
+    if game == "wgangp":  # where it is, between a photograph and a painting of one layout, is drawn
+        assert photo is not None
+        share = torch.rand(1, 1, 1, 1)
+        between = (share * photo + (1 - share) * fake.detach()).requires_grad_()
+        (slope,) = torch.autograd.grad(judged(between).mean(), between, create_graph=True)
+        expected["penalty"] = (slope.square().sum().sqrt() - 1).square()
+        d_loss = d_loss + 0.5 * 10 * expected["penalty"]
     adam = torch.optim.Adam(judge.parameters(), lr=2e-4, betas=(0.5, 0.999))
     d_loss.backward()
     adam.step()
     adversarial, l1 = generator_loss(game, judged(fake)), (fake - photo).abs().mean()
-    expected = {"loss": 2 * adversarial + 7 * l1, "adversarial": adversarial, "l1": l1, "discriminator": d_loss}
-    assert losses.keys() == expected.keys()
+    expected |= {"loss": 2 * adversarial + 7 * l1, "adversarial": adversarial, "l1": l1}
+    assert {name for name in losses if not is_diagnostic(name)} == expected.keys()
     for name, value in expected.items():
         assert losses[name].item() == pytest.approx(value.item(), rel=1e-4), name
     expected["loss"].backward()
@@ -341,6 +357,23 @@ def test_a_step_is_the_papers_game(game):
 def test_gradients_reach_every_parameter_and_none_that_is_frozen():
     """Check 10.5: the discriminator's step leaves the generator alone, and the other way round."""
     check_gradients(start(replace(SMALL, norm="batch")), scene(n=2))
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_the_penalty_is_on_each_pair_by_itself(norm):
+    """A discriminator that mixes a batch would be asked for the slope of something else."""
+    training, both = start(replace(SMALL, game="wgangp", norm=norm)), scene(n=2)
+    loud(training.judging)
+    photo, classes = both.photo, layout_of(both).classes
+    assert photo is not None
+    together = training.judge(both.condition, photo)
+    alone = [training.judge(Condition(Layout(classes[n : n + 1])), photo[n : n + 1]) for n in range(2)]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
+    training.step(both, 0)
+    found = {name: p.grad for name, p in training.judging.named_parameters()}
+    shift = found.pop("to_logits.bias")
+    assert shift is not None and not shift.any(), "a difference of logits does not know it, but it is averaged too"
+    assert all(g is not None and g.isfinite().all() and g.any() for g in found.values())
 
 
 def test_each_side_computes_only_what_it_uses(monkeypatch):
@@ -358,8 +391,10 @@ def test_each_side_computes_only_what_it_uses(monkeypatch):
 def test_without_a_game_nobody_judges():
     training = start(replace(SMALL, gan=0.0))
     before = [p.clone() for p in training.judging.parameters()]
-    losses = training.step(scene(), 0)
-    assert set(losses) == {"loss", "l1"} and losses["loss"].item() == pytest.approx(100 * losses["l1"].item())
+    losses = training.step(scene(), 4)  # of which there are diagnostics
+    assert {name for name in losses if not is_diagnostic(name)} == {"loss", "l1"} and "saturated/paintings" in losses
+    assert not any("accuracy" in name or name == "gradient/discriminator" for name in losses)
+    assert losses["loss"].item() == pytest.approx(100 * losses["l1"].item())
     assert all(torch.equal(a, b) for a, b in zip(before, training.judging.parameters(), strict=True))
 
 
@@ -374,7 +409,7 @@ def test_the_discriminator_sees_the_pair_or_the_picture_alone(layout_as):
         training = start(replace(SMALL, discriminator_sees_input=sees, layout_as=layout_as))
         inputs = {"planes": 4, "colors": 3}[layout_as]
         assert training.judging.convs[0].in_channels == 3 + sees * inputs
-        a, b = (training.shown(layout_of(scene(n)).classes) for n in (0, 1))
+        a, b = (scene(n).condition for n in (0, 1))
         photo = scene(0).photo
         assert torch.equal(training.judge(a, photo), training.judge(b, photo)) != sees
 
@@ -409,6 +444,74 @@ def test_bf16_is_another_rounding_of_the_same_step():
     assert all(losses[0][k] == pytest.approx(losses[1][k], rel=0.02) for k in losses[0])
 
 
+# --- averages and augmentation ---------------------------------------------------------------------------------------
+
+
+def test_the_average_is_published_and_what_learns_is_as_without():
+    """The slow way: the weights of every step, weighed at the end."""
+    averaging, plain = start(replace(SMALL, average=3.0)), start()
+    kept = [{k: v.clone() for k, v in plain.published_generator.state_dict().items()}]
+    for n in range(6):
+        for training in (averaging, plain):
+            torch.manual_seed(n)
+            training.step(scene(n), 50 * n)
+        kept.append({k: v.clone() for k, v in plain.published_generator.state_dict().items()})
+    ours, learning = averaging.published()["generator"], averaging.published_generator
+    assert ours is not learning and plain.published()["generator"] is plain.published_generator
+    half_lives = [min(3.0, 0.05 * (50 * n + 1)) for n in range(6)]
+    for name, last in kept[-1].items():
+        assert torch.equal(learning.state_dict()[name], last), "the game is the same"
+        expected = kept[0][name]
+        for half_life, weights in zip(half_lives, kept[1:], strict=True):
+            left = 2 ** (-1 / half_life)
+            expected = left * expected + (1 - left) * weights[name]
+        if "running" in name:
+            expected = last
+        torch.testing.assert_close(ours.state_dict()[name], expected, rtol=1e-5, atol=1e-7)
+    assert not any(p.requires_grad for p in ours.parameters())
+
+
+@pytest.mark.parametrize("sees", [True, False])
+@pytest.mark.parametrize("layout_as", ["planes", "colors"])
+@pytest.mark.parametrize("void", [True, False])
+def test_the_discriminator_is_shown_augmented_pairs_alone(sees, layout_as, void, monkeypatch):
+    """In all three places; the generator is shown what was asked for as it is."""
+    spec = replace(SPEC, classes=(*SPEC.classes[:3], replace(SPEC.classes[3], void=void)))
+    recipe = replace(SMALL, augment=("translation", "cutout"), discriminator_sees_input=sees, layout_as=layout_as)
+    training, one, shown = start(recipe, spec), scene(n=2), []
+    training.discriminator.register_forward_pre_hook(lambda m, inputs: shown.append(inputs[0]))
+    painted = []
+    training.generator.register_forward_pre_hook(lambda m, inputs: painted.append(inputs[0]))
+    losses = training.step(one, 0)
+    assert all(value.isfinite() for value in losses.values()) and len(shown) == 3 and painted[0] is one.condition
+    for pair in shown:
+        assert isinstance(pair, tuple) == sees
+        picture = pair[1] if sees else pair
+        gone = (picture == 0).all(1)
+        assert 0.05 < gone.float().mean() < 0.8
+        if sees and layout_as == "planes" and void:
+            assert (pair[0].classes[gone] == 3).all()
+        elif sees:
+            assert (pair[0].movedim(1, -1)[gone] == 0).all()
+    places = [(pair[1] if sees else pair).eq(0).all(1) for pair in shown]
+    assert not torch.equal(places[0], places[1]) and not torch.equal(places[1], places[2])
+    assert training.published_generator.down[0].weight.grad.abs().sum() > 0
+
+
+def test_the_void_of_an_augmented_layout_is_a_class_of_the_spec():
+    """Look-ups and planes alike: what is shown has no class that the discriminator does not know."""
+    recipe = replace(SMALL, augment=("translation",))
+    spec = replace(SPEC, classes=(*SPEC.classes[:3], replace(SPEC.classes[3], void=True)))
+    training = start(recipe, spec)
+    one = scene(n=2)
+    torch.manual_seed(0)
+    logits = training.judge(one.condition, one.photo)
+    torch.manual_seed(0)
+    pair = (LayoutLevel(layout_of(one).classes, 4), one.photo)
+    layout, picture = augmented(pair, ("translation",), 3, 3)
+    torch.testing.assert_close(logits, training.judging(torch.cat([layout.planes, picture], 1)))
+
+
 # --- jitter ----------------------------------------------------------------------------------------------------------
 
 
@@ -421,7 +524,8 @@ def test_the_papers_jitter_is_286_to_256(monkeypatch):
         return interpolate(x, size, **more)
 
     monkeypatch.setattr(F, "interpolate", watched)
-    jittered(torch.zeros(1, 256, 256, dtype=torch.uint8), torch.zeros(1, 3, 256, 256), Pix2Pix.jitter)
+    layout = Layout(torch.zeros(1, 256, 256, dtype=torch.uint8))
+    jittered(Scene(Condition(layout), torch.zeros(1, 3, 256, 256)), Pix2Pix.jitter)
     assert sizes == [(286, 286)]
 
 
@@ -430,7 +534,10 @@ def test_jitter_moves_layout_and_photograph_alike():
     classes = layout_of(scene(n=6)).classes.repeat_interleave(4, 1).repeat_interleave(4, 2)[..., :96]
     photo = (classes.float() / 2 - 0.75)[:, None].expand(-1, 3, -1, -1)
     torch.manual_seed(0)
-    moved, shown = jittered(classes, photo, 0.25)
+    condition, shown = jittered(Scene(Condition(Layout(classes), photo[:, :1]), photo), 0.25)
+    assert condition.layout is not None and condition.image is not None and shown is not None
+    moved = condition.layout.classes
+    assert torch.equal(condition.image, shown[:, :1])
     assert moved.shape == classes.shape and shown.shape == photo.shape and moved.dtype == classes.dtype
     apart = (moved.float() / 2 - 0.75 - shown[:, 0]).abs()
     assert (apart < 1e-3).float().mean() > 0.5 and apart.mean() < 0.05  # bicubic rings near the borders
@@ -445,9 +552,15 @@ def test_jitter_moves_layout_and_photograph_alike():
 
 
 def test_no_jitter_touches_nothing():
-    classes, photo = layout_of(scene()).classes, scene().photo
-    same = jittered(classes, photo, 0.0)
-    assert same[0] is classes and same[1] is photo
+    one = scene()
+    assert jittered(one, 0.0) is one
+
+
+def test_what_shows_two_places_is_moved_apart():
+    torch.manual_seed(0)
+    photo = torch.rand(1, 3, 32, 32) * 2 - 1
+    moved = [jittered(Scene(Condition(image=photo), photo), 0.5, together=both) for both in (True, False)]
+    assert [torch.equal(m.condition.image, m.photo) for m in moved] == [True, False]
 
 
 # --- stopping, going on, starting from -------------------------------------------------------------------------------
@@ -496,6 +609,24 @@ def test_it_starts_from_a_published_one(tmp_path):
         start(spec=replace(SPEC, classes=SPEC.classes[:3]), start_from=tmp_path)
 
 
+def test_a_run_from_before_there_were_averages_goes_on(tmp_path):
+    """With the new fields at their defaults, to the last bit; with others it is refused."""
+    recipe, data = Pix2Pix(width=4, levels=3, patch=16, discriminator_width=4), Toy(size=(16, 24), count=4)
+    plan = Plan(steps=3, precision="fp32", workers=0, quiet=True)
+    train(recipe, data, tmp_path / "through", plan)
+    train(recipe, data, tmp_path / "parts", replace(plan, steps=2))
+    settings = tmp_path / "parts" / "run.json"
+    older = {k: v for k, v in json.loads(settings.read_text()).items() if k not in ("average", "augment")}
+    assert len(older) == len(json.loads(settings.read_text())) - 2
+    settings.write_text(json.dumps(older))
+    for changes in ({"average": 9.0}, {"augment": ("cutout",)}):
+        with pytest.raises(UserError, match=f"this run was started with {next(iter(changes))}"):
+            train(replace(recipe, **changes), data, tmp_path / "parts", plan)
+    train(recipe, data, tmp_path / "parts", plan)
+    for name in ("log.jsonl", "model.safetensors"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "through" / name).read_bytes()
+
+
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 
@@ -507,7 +638,8 @@ def test_it_starts_from_a_published_one(tmp_path):
         ({"norm": "layer"}, "--norm layer: must be one of batch, instance"),
         ({"dropout_at": "lua"}, "--dropout-at lua: must be one of paper, torch"),
         ({"layout_as": "colours"}, "--layout-as colours: must be one of planes, colors"),
-        ({"game": "wgan"}, "--game wgan: must be one of vanilla, lsgan, hinge"),
+        ({"game": "wgan"}, "--game wgan: must be one of vanilla, lsgan, hinge, wgangp"),
+        ({"gradient_penalty": -1.0}, "--gradient-penalty -1.0: must be 0 or more"),
         ({"patch": 64}, "--patch 64: must be one of 1, 16, 34, 70, 142, 286"),
         ({"discriminator_width": 0}, "--discriminator-width 0: must be 1 or more, and finite"),
         ({"l1": -1.0}, "--l1 -1.0: must be 0 or more"),
@@ -517,6 +649,10 @@ def test_it_starts_from_a_published_one(tmp_path):
         ({"beta1": 1.0}, "--beta1 1.0: must be 0 or more, and below 1"),
         ({"jitter": 1.5}, "--jitter 1.5: must be 0 or more, and below 1"),
         ({"decay_epochs": -1}, "--decay-epochs -1: must be 0 or more"),
+        ({"average": -1.0}, "--average -1.0: must be 0 or more, and finite"),
+        ({"average": float("inf")}, "--average inf: must be 0 or more, and finite"),
+        ({"augment": ("colour",)}, "--augment colour: must be some of color, translation, cutout, each once"),
+        ({"augment": ("color",), "predict": "ab"}, "--augment color: --predict ab paints colours alone; give trans"),
     ],
 )
 def test_values_that_no_training_can_have_are_refused(changes, words):
@@ -537,10 +673,42 @@ def test_sizes_that_a_depth_cannot_do_are_refused_with_the_nearest(tmp_path):
     assert Pix2Pix().size_multiple() == 256 and Pix2Pix(levels=6).size_multiple() == 64
 
 
-def test_other_conditions_and_too_small_pictures_are_refused():
-    for spec in (replace(SPEC, classes=()), replace(SPEC, image_channels=1)):
-        with pytest.raises(UserError, match="pix2pix paints from layouts alone"):
-            start(spec=spec)
+def test_images_are_painted_alone_and_with_layouts():
+    """The discriminator sees them too; a game is the same for both networks."""
+    one = scene(n=2)
+    assert one.photo is not None
+    grey = one.photo.mean(1, keepdim=True)
+    for spec, condition, shown in (
+        (replace(SPEC, classes=(), image_channels=1), Condition(image=grey), 1),
+        (replace(SPEC, image_channels=1), Condition(one.condition.layout, grey), 5),
+    ):
+        for recipe in (SMALL, replace(SMALL, generator="resnet", blocks=1)):
+            training = start(recipe, spec)
+            assert training.judging.convs[0].in_channels == shown + 3
+            losses = training.step(Scene(condition, one.photo), 0)
+            assert all(value.isfinite() for value in losses.values())
+            assert training.published_generator.sample(condition).shape == (2, 3, 16, 32)
+            changed = condition._replace(image=-grey)
+            assert not torch.equal(training.judge(condition, one.photo), training.judge(changed, one.photo))
+
+
+def test_colours_are_learned_of_grey_inputs():
+    """Three channels are judged: lightness and two of colour. Paintings keep the lightness of what was asked."""
+    spec, one = replace(SPEC, classes=(), image_channels=1), scene()
+    assert one.photo is not None
+    recipe = replace(SMALL, predict="ab", width=16, learning_rate=2e-3, dropout_at="torch")
+    training, asked = start(recipe, spec), Condition(image=grey_of(one.photo))
+    assert training.judging.convs[0].in_channels == 3 and training.published_generator.up[-1].out_channels == 2
+    first, *_, last = (training.step(Scene(asked, one.photo), n)["l1"].item() for n in range(80))
+    assert last < 0.4 * first
+    painting = training.published_generator.sample(asked, options=QUIET)
+    assert (to_lab(painting)[:, :1] - lightness_of(asked.image)).abs().mean() < 1
+    assert (painting - one.photo).abs().mean() < 0.5 * (asked.image - one.photo).abs().mean()
+
+
+def test_scenes_without_a_condition_and_too_small_pictures_are_refused():
+    with pytest.raises(UserError, match="pix2pix paints layouts or images, but this data has photographs alone"):
+        start(spec=replace(SPEC, classes=()))
     with pytest.raises(UserError, match=r"--size 16 32: a discriminator of --patch 70 needs 24 pixels a side"):
         start(replace(SMALL, patch=70))
     start(replace(SMALL, patch=70, gan=0.0))  # nobody judges

@@ -18,23 +18,20 @@ from small_training import ENVIRONMENT
 from test_recipes import small
 
 from photogram import planning, room
+from photogram.amounts import GB, amount, duration, parse_memory
 from photogram.commands.dryrun import Imagined, peak, peak_and_forget
 from photogram.data.toy import write_toy
 from photogram.data.toy_layout import CLASSES
 from photogram.errors import UserError
 from photogram.nn.perceptual import PerceptualLoss, load_features
 from photogram.planning import (
-    GB,
     HALF,
     QUARTER,
     Asked,
     Need,
-    amount,
     drawn,
     dry_run,
-    duration,
     lines,
-    parse_memory,
     plan,
     smaller_needs,
     smaller_size,
@@ -175,12 +172,6 @@ def test_other_ways_are_named_with_what_they_need(monkeypatch):
     assert size is not None and size.size == (64, 128) and size.peak <= FULL // 2
 
 
-def test_nothing_is_measured_twice(monkeypatch):
-    machine = Machine(10 * FULL)
-    found(machine, FULL // 2, monkeypatch)
-    assert len(machine.runs) == len(set(machine.runs))
-
-
 def test_the_last_modules_alone_are_a_way_where_there_is_a_network_to_start_from(monkeypatch):
     ways = found(Machine(10 * FULL), FULL // 2, monkeypatch, start_from=Path("runs/256"))
     assert "--checkpointing --train-last 2" in [w.change for w in ways]
@@ -221,6 +212,23 @@ def test_sizes_that_the_recipe_refuses_are_passed_over(monkeypatch):
     monkeypatch.setattr(planning, "dry_run", fussy(97))
     with pytest.raises(UserError, match="too small"):
         smaller_needs(asked(), HALF, planning.dry_run)
+
+
+def test_nothing_is_measured_twice(monkeypatch):
+    """Not what was refused either: a dry run takes seconds."""
+    seen: list[tuple[Asked, str]] = []
+    inner = fussy(60)
+
+    def counted(one: Asked, until: str = "saving") -> Need | None:
+        seen.append((one, until))
+        return inner(one, until)
+
+    found(counted, FULL // 2, monkeypatch, room=FULL)
+    assert any(one.spec.size[0] < 60 for one, _ in seen) and len(seen) == len(set(seen))
+    seen.clear()
+    monkeypatch.setattr(planning, "dry_run", counted)
+    assert planning.refusal(asked(), FULL // 2, print)
+    assert any(one.spec.size[0] < 60 for one, _ in seen) and len(seen) == len(set(seen))
 
 
 def test_a_way_that_the_recipe_refuses_is_left_out(monkeypatch):
@@ -357,7 +365,10 @@ def test_imagined_scenes_are_those_of_the_specification():
     assert (
         len(scenes) == 5 and scene.photo.shape == (1, 3, 12, 30) and scene.condition.layout.classes.shape == (1, 12, 30)
     )
-    assert int(scene.condition.layout.classes.max()) < len(CLASSES)
+    assert int(scene.condition.layout.classes.max()) < len(CLASSES) and scene.condition.image is None
+    image, photo = Imagined(SceneSpec((), (12, 30), image_channels=2, photo_channels=1), 5)[3, 0]
+    assert image.layout is None and image.image.shape == (1, 2, 12, 30) and photo.shape == (1, 1, 12, 30)
+    assert image.image.std() > 0.4 and not torch.equal(image.image[:, :1], photo)
 
 
 def test_a_mistake_in_a_dry_run_is_the_persons():
@@ -405,7 +416,10 @@ def test_the_peak_is_at_least_what_is_held():
     assert peak() >= 0.9 * psutil.Process().memory_info().rss
 
 
-@pytest.mark.parametrize("kind", members(), ids=lambda kind: kind.__name__)
+FROM_LAYOUTS = [kind for kind in members() if kind.learns_from in ("layouts", "any")]  # what `write_toy` writes
+
+
+@pytest.mark.parametrize("kind", FROM_LAYOUTS, ids=lambda kind: kind.__name__)
 def test_a_dry_run_takes_what_the_training_takes(kind, tmp_path: Path):
     """Within a tenth, against the command itself on photographs; and not for Python and its libraries alone."""
     case = small(kind)
@@ -423,21 +437,18 @@ def test_a_dry_run_takes_what_the_training_takes(kind, tmp_path: Path):
         assert need is not None
         return apart(need.peak, truth, 0.1) + apart(need.peak - before, truth - before, 0.15)
 
-    once_of_three(differs)
+    at_once_or_twice(differs)
 
 
 def apart(found: int, truth: int, share: float) -> list[str]:
     return [] if abs(found / truth - 1) <= share else [f"{found:,} and not {truth:,}"]
 
 
-def once_of_three(differs: Callable[[], list[str]]) -> None:
-    """What small trainings take varies by a tenth, which is the allocator's; who is wrong is so each time."""
-    tries: list[list[str]] = []
-    for _ in range(3):
-        tries.append(differs())
-        if not tries[-1]:
-            return
-    pytest.fail(str(tries))
+def at_once_or_twice(differs: Callable[[], list[str]]) -> None:
+    """What small trainings take varies by a tenth, which is the allocator's: one that is off must be right twice."""
+    first = differs()
+    if first:
+        assert [differs(), differs()] == [[], []], first
 
 
 @pytest.mark.parametrize("kind", [CRN, Pix2Pix])
@@ -451,7 +462,7 @@ def test_a_line_through_smaller_sizes_meets_the_size_itself(kind):
         assert first and second and whole
         return apart(drawn(one, first, second).peak, whole.peak, 0.1)
 
-    once_of_three(differs)
+    at_once_or_twice(differs)
 
 
 def test_what_later_steps_remember_is_counted():

@@ -111,6 +111,61 @@ def test_long_logs_are_drawn_as_means(tmp_path):
     assert np.corrcoef([y for _, y in points][: len(means)], means)[0, 1] < -0.99, "high values stand high"
 
 
+def logged(tmp_path: Path, steps: int, **values: float | list[float]) -> Page:
+    """The report of a run that logged these, each a number or one for each step."""
+    lines = (
+        {"step": n + 1, "seen": n + 1, "loss": 1.0} | {k: v[n] if isinstance(v, list) else v for k, v in values.items()}
+        for n in range(steps)
+    )
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_report(tmp_path, {})
+    return page_of(tmp_path)
+
+
+WELL = {"accuracy/photographs": 0.7, "accuracy/paintings": 0.6, "gradient/generator": 1.0}
+
+
+def test_diagnostics_are_a_group_of_their_own(tmp_path):
+    page = logged(tmp_path, 100, **WELL)
+    words = " ".join(page.words)
+    assert words.index("Losses") < words.index("loss: 1") < words.index("Diagnostics") < words.index("accuracy/photog")
+    assert len(page.all("svg")) == 4 and "Nothing is out of range (means of the last 100 steps)." in words
+    assert "Diagnostics" not in " ".join(logged(tmp_path, 100).words), "where there are none"
+
+
+def test_the_last_hundred_steps_are_judged_and_no_fewer(tmp_path):
+    wrong = {"accuracy/photographs": 1.0, "accuracy/paintings": 1.0}
+    said = "The discriminator is right of 100% of photographs and 100% of paintings"
+    assert said in " ".join(logged(tmp_path, 100, **wrong).words)
+    words = " ".join(logged(tmp_path, 99, **wrong).words)
+    assert said not in words and "by their means over 100 steps, and there are not as many yet" in words
+    mended = {name: [1.0] * 500 + [0.6] * 100 for name in wrong}
+    assert "Nothing is out of range" in " ".join(logged(tmp_path, 600, **mended).words)
+    once = {name: [0.6] * 599 + [1.0] for name in wrong}
+    assert "Nothing is out of range" in " ".join(logged(tmp_path, 600, **once).words), "a single step says little"
+
+
+@pytest.mark.parametrize("steps", (1000, 45_000, 100_000))
+def test_diagnostics_of_every_fifth_step_are_drawn_however_long_the_log(tmp_path, steps):
+    """Of 100,000 steps every fifth line is read."""
+    lines = ({"step": n, "seen": n, "loss": 1.0} | (WELL if n % 5 == 0 else {}) for n in range(1, steps + 1))
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_report(tmp_path, {})
+    page = page_of(tmp_path)
+    assert len(page.all("svg")) == 4 and "Nothing is out of range" in " ".join(page.words)
+    for line in page.all("polyline"):
+        assert 2 <= len((line["points"] or "").split()) <= 600
+
+
+def test_diagnostics_that_begin_in_the_middle_of_a_log_are_drawn(tmp_path):
+    """As of a run that an older version began."""
+    lines = [{"step": n + 1, "seen": n + 1, "loss": 1.0} | (WELL if n >= 50 else {}) for n in range(120)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_report(tmp_path, {})
+    page = page_of(tmp_path)
+    assert len(page.all("svg")) == 4 and "Nothing is out of range" in " ".join(page.words)
+
+
 @pytest.mark.parametrize("count", (0, 1, 2))
 def test_short_logs_are_drawn_too(tmp_path, count):
     (tmp_path / "log.jsonl").write_text('{"step": 1, "seen": 1, "loss": 2.0}\n' * count)

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from photogram import overview, synthesis
+from photogram import overview, paintings, synthesis
 from photogram.cli import main
 from photogram.collecting import Item, collect
 from photogram.errors import UserError
@@ -33,7 +33,7 @@ from photogram.nn.kept_weights import KeptWeights
 from photogram.paintings import Place
 from photogram.recipes.crn import CascadedRefinementNetwork, Choice
 from photogram.recipes.segmenter import SegmentationNetwork
-from photogram.scene import Condition, Layout, SceneClass, SceneSpec, to_pixels
+from photogram.scene import Condition, Layout, SceneClass, SceneSpec, Size, to_pixels
 from photogram.synthesis import Interrupted, Summary, item_seed, synthesize
 
 CLASSES = (
@@ -529,7 +529,7 @@ def test_a_read_only_folder(painter: CascadedRefinementNetwork, layouts: Path, t
 def test_a_disk_that_fills_up(
     painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, written = synthesis.write_image, []
+    real, written = paintings.write_raster, []
 
     def full(pixels: np.ndarray, path: Path) -> None:
         if len(written) == 2:
@@ -538,7 +538,7 @@ def test_a_disk_that_fills_up(
         real(pixels, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(synthesis, "write_image", full)
+        patch.setattr(paintings, "write_raster", full)
         with pytest.raises(
             UserError, match=r"out: cannot be written \(No space left on device\); 2 paintings are written"
         ):
@@ -573,10 +573,11 @@ def test_values_out_of_bounds(
     assert not (tmp_path / "out").exists()
 
 
-def test_networks_that_need_more_than_layouts(layouts: Path, tmp_path: Path) -> None:
-    for spec in (SceneSpec(size=(8, 8)), SceneSpec(CLASSES, (8, 8), image_channels=1)):
-        with pytest.raises(UserError, match="Speckle: does not paint from layouts alone"):
-            paint(Speckle(spec=spec), layouts, tmp_path / "out")
+def test_networks_that_need_something_else(layouts: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Speckle: paints from nothing"):
+        paint(Speckle(spec=SceneSpec(size=(8, 8))), layouts, tmp_path / "out")
+    summary = paint(Speckle(spec=SceneSpec(CLASSES, (8, 8), image_channels=1)), layouts, tmp_path / "out")
+    assert summary.failed == 6 and "0000.png: has no image beside it (inputs/0000.*)" in summary.failures[0]
 
 
 # Lists on stdin
@@ -769,10 +770,10 @@ def test_faults_of_the_program_are_not_hidden(
         with pytest.raises(RuntimeError, match="shapes"):
             paint(painter, layouts, tmp_path / "out")
 
-    def broken(path: Path, spec: SceneSpec) -> Layout:
+    def broken(path: Path, spec: SceneSpec, size: Size | None) -> Condition:
         raise ZeroDivisionError(path)
 
-    monkeypatch.setattr(synthesis, "open_layout", broken)
+    monkeypatch.setattr(synthesis, "open_condition", broken)
     with pytest.raises(ZeroDivisionError, match="0001"):
         paint(painter, layouts, tmp_path / "out")
     assert not [t for t in threading.enumerate() if t.name.startswith("photogram")]

@@ -28,7 +28,8 @@ from photogram.training import train
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is too small."""
+    """Nothing is too small, and no processor the wrong one."""
+    monkeypatch.setattr(winograd, "_X86", True)
     monkeypatch.setattr(winograd, "CHANNELS", 1)
     monkeypatch.setattr(winograd, "TILES", 1)
 

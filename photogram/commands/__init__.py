@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import Positional
 
 from photogram import flags
-from photogram.commands import evaluate, plan, prepare, synthesize, train
+from photogram.commands import colorize, evaluate, plan, prepare, sample, synthesize, train
 
 
 def _check(arguments: Sequence[str]) -> int:
@@ -54,7 +54,53 @@ def _import(arguments: Sequence[str]) -> int:
         print(f"next: photogram synthesize {out} LAYOUTS --out painted")
         return 0
 
-    return flags.choose({"crn": crn}, "source", "photogram import", arguments)
+    def pix2pix(
+        checkpoint: Positional[Path], /, *, out: Path, options: Path | None = None, classes: Path | None = None
+    ) -> int:
+        """A generator of pytorch-CycleGAN-and-pix2pix, trained as pix2pix: latest_net_G.pth. Nothing of it is executed.
+
+        Args:
+            checkpoint: the .pth file of one generator.
+            out: the folder for the published network, new or empty.
+            options: the train_opt.txt beside it; what it says is compared with the checkpoint.
+            classes: a classes.json with the colours that layouts were shown in; it then paints layouts, not images.
+        """
+        return _import_translator("pix2pix", checkpoint, out, options, classes)
+
+    def cyclegan(
+        checkpoint: Positional[Path], /, *, out: Path, options: Path | None = None, classes: Path | None = None
+    ) -> int:
+        """A generator of pytorch-CycleGAN-and-pix2pix, trained as CycleGAN: latest_net_G_A.pth (from A to B) or G_B.
+
+        Args:
+            checkpoint: the .pth file of one generator; published ones are called latest_net_G.pth.
+            out: the folder for the published network, new or empty.
+            options: the train_opt.txt beside it; what it says is compared with the checkpoint.
+            classes: a classes.json with the colours that layouts were shown in; it then paints layouts, not images.
+        """
+        return _import_translator("cyclegan", checkpoint, out, options, classes)
+
+    sources = {"crn": crn, "pix2pix": pix2pix, "cyclegan": cyclegan}
+    return flags.choose(sources, "source", "photogram import", arguments)
+
+
+def _import_translator(
+    system: Literal["pix2pix", "cyclegan"], checkpoint: Path, out: Path, options: Path | None, classes: Path | None
+) -> int:
+    from photogram.interop.pix2pix import import_translator
+
+    made = import_translator(checkpoint, system=system, out=out, classes=classes, options=options)
+    form, spec = made.found.form, made.network.spec
+    parameters = sum(p.numel() for p in made.network.parameters())
+    print(f"{out}: {form.name}, {form.norm} norm, {parameters:,} parameters, {spec.size[0]} x {spec.size[1]}")
+    for words in made.assumed:
+        print(
+            f"assumed, as the checkpoint does not say: {words}" + ("" if options else "; --options train_opt.txt may")
+        )
+    print(f"{out / 'README.md'} says more")
+    if spec.num_classes:
+        print(f"next: photogram synthesize {out} LAYOUTS --out painted")
+    return 0
 
 
 def _quickstart(arguments: Sequence[str]) -> int:
@@ -91,6 +137,8 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "plan": plan.run,
     "train": train.run,
     "synthesize": synthesize.run,
+    "sample": sample.run,
+    "colorize": colorize.run,
     "evaluate": evaluate.run,
     "import": _import,
 }

@@ -1,4 +1,4 @@
-"""Two steps of a training on imagined scenes, in a process of its own: how much memory it takes, and how long.
+"""The first steps of a training on imagined scenes, in a process of its own: how much memory it takes, and how long.
 
 `python -m photogram.commands.dryrun` reads what to train from standard input and writes what it found to standard
 output, both as JSON; `photogram.planning` calls it. It is the training itself, with its sheet and saved state, or its
@@ -49,7 +49,7 @@ def measure(asked: Mapping[str, Any]) -> dict[str, Any]:
 
     kind = {k.__name__: k for k in members()}[asked["recipe"]]
     recipe = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in asked["values"].items()})
-    spec, seconds, peaks, later = SceneSpec.from_json(asked["spec"]), list[float](), dict[str, int](), [0]
+    spec, seconds, peaks, later = SceneSpec.from_json(asked["spec"]), list[float](), dict[str, int](), 0
     start = kind.start
 
     def timed_start(self: Any, run: Any) -> Any:
@@ -68,12 +68,13 @@ def measure(asked: Mapping[str, Any]) -> dict[str, Any]:
             return losses
 
         def timed(scene: Any, seen: int) -> Any:
+            nonlocal later
             losses = once(scene, seen)
             if len(seconds) >= STEPS:
-                later[0] = getattr(training, "memory_to_come", lambda: 0)()
+                later = getattr(training, "memory_to_come", lambda: 0)()
                 least = SETTLED if asked["until"] == "saving" else STEPS
                 while len(seconds) < least or (len(seconds) < STEPS + MORE and sum(seconds[1:]) < ENOUGH):
-                    if later[0]:  # what is remembered would be faster a second time
+                    if later:  # what is remembered would be faster a second time
                         break
                     once(scene, seen)
                 peaks["steps"] = peak_and_forget()
@@ -97,7 +98,7 @@ def measure(asked: Mapping[str, Any]) -> dict[str, Any]:
     with contextlib.suppress(Seen):
         train(recipe, Imagined(spec, asked["photographs"]), asked["folder"], plan, Imagined(spec, 1))
         peaks["saving"] = peak_and_forget()
-    return {"seconds": statistics.median(seconds[1:] or seconds or [0.0]), "peaks": peaks, "later": later[0]}
+    return {"seconds": statistics.median(seconds[1:] or seconds or [0.0]), "peaks": peaks, "later": later}
 
 
 def peak_and_forget() -> int:
@@ -130,7 +131,7 @@ def peak() -> int:
 
 
 class Imagined:
-    """Scenes of any specification that nobody took: regions of all classes, and noise."""
+    """Scenes of any specification that nobody took: regions of all classes, and noise for images and photographs."""
 
     def __init__(self, spec: Any, count: int):
         self.spec, self.count, self.source = spec, count, "imagined"
@@ -156,8 +157,12 @@ class Imagined:
             rows, columns = (torch.arange(n) * m // n for n, m in ((height, 12), (width, 24)))
             kind = torch.uint8 if self.spec.num_classes <= 256 else torch.int32
             layout = Layout(coarse[:, rows][:, :, columns].to(kind))
-        photo = torch.rand(1, self.spec.photo_channels, height, width, generator=draw) * 2 - 1
-        return Scene(Condition(layout), photo)
+
+        def noise(channels: int) -> torch.Tensor:
+            return torch.rand(1, channels, height, width, generator=draw) * 2 - 1
+
+        image = noise(self.spec.image_channels) if self.spec.image_channels else None
+        return Scene(Condition(layout, image), noise(self.spec.photo_channels))
 
 
 def main() -> None:

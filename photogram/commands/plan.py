@@ -54,7 +54,8 @@ def _plan(asked: PlanFlags, recipe: Any) -> int:
     from rich.console import Console
 
     from photogram import planning
-    from photogram.data.folder import Folder
+    from photogram.amounts import parse_memory
+    from photogram.data.unpaired import open_scenes
     from photogram.recipes import word
     from photogram.room import available_memory
     from photogram.training import Plan, check_plan
@@ -62,8 +63,9 @@ def _plan(asked: PlanFlags, recipe: Any) -> int:
     if asked.steps is not None and asked.steps < 1:
         raise unfit("steps", asked.steps, "must be at least 1")
     room = available_memory()
-    budget = room if asked.memory is None else planning.parse_memory(asked.memory)
-    data = Folder(asked.data, "train", size=asked.size or size_of_first(asked.data)[0])
+    budget = room if asked.memory is None else parse_memory(asked.memory)
+    size = asked.size or size_of_first(asked.data, recipe.learns_from)[0]
+    data = open_scenes(asked.data, "train", recipe.learns_from, size=size)
     check_plan(recipe, data, Plan(steps=1, batch_size=asked.batch_size, precision=asked.precision))
     training = planning.Asked(recipe, data.spec, len(data), asked.batch_size, asked.precision, asked.start_from)
     Console(stderr=True).print(
@@ -92,8 +94,9 @@ def _show(found: Sequence[Any], asked: PlanFlags, budget: int) -> None:
     from rich.table import Table
 
     from photogram import planning
+    from photogram.amounts import amount
 
-    table = Table(title=f"within {planning.amount(budget)}")
+    table = Table(title=f"within {amount(budget)}")
     whole = "the training" if asked.steps is None else f"{asked.steps:,} steps"
     for title in ("", "peak memory", "a step", whole, "fits"):
         table.add_column(title)

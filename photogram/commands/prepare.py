@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Literal
 from tyro.conf import Positional
 
 from photogram import flags
+from photogram.errors import UserError
 
 if TYPE_CHECKING:
-    from photogram.data.preparing import Prepared
+    from photogram.data.drawings import Drawn
+    from photogram.data.preparing import Prepared, PreparedSplit
     from photogram.data.shift import Shift
 
 
@@ -152,6 +154,147 @@ def coarsen(
     return _say(made.prepared)
 
 
+def edges(
+    source: Positional[Path],
+    /,
+    *,
+    out: Path,
+    detector: Literal["canny", "xdog"] = "canny",
+    size: tuple[int, int] | None = None,
+    sigma: float | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    tau: float | None = None,
+    epsilon: float | None = None,
+    smallest: int = 5,
+    width: Literal[1, 2] = 1,
+) -> int:
+    """The lines of photographs as inputs/, black on white, to train edges to photographs.
+
+    Args:
+        source: a data folder; photographs in train/photos and val/photos are enough.
+        out: the data folder to write.
+        detector: canny, or xdog: more like a pen drawing.
+        size: height and width of the training, to which all is resized first; lines do not survive resizing.
+        sigma: how far the photograph is smoothed first, in pixels; 1.2 for canny, 1.0 for xdog.
+        low: canny: a line goes on where brightness (0..1) changes by so much a pixel; 0.015.
+        high: canny: somewhere along a line brightness changes by so much a pixel; 0.04.
+        tau: xdog: how much of the wider Gaussian is taken away, up to 1; 0.97.
+        epsilon: xdog: ink is where the difference is below this; 0.
+        smallest: lines of fewer pixels are left out.
+        width: the pixels that a line is wide.
+    """
+    from photogram.data import drawings
+
+    named = {"sigma": sigma, "low": low, "high": high, "tau": tau, "epsilon": epsilon}
+    found = drawings.detector(detector, {name: value for name, value in named.items() if value is not None})
+    made = drawings.prepare_edges(source, out=out, detector=found, size=size, smallest=smallest, width=width)
+    splits = ", ".join(f"{name} {count} drawings" for name, count in made.counts.items())
+    print(f"{out}: {splits}, {made.layouts} with a layout; {made.skipped} were there already")
+    _say_lines(made)
+    print(f"next: photogram check {out}")
+    return 0
+
+
+def sketches(
+    source: Positional[Path],
+    /,
+    *,
+    out: Path,
+    like: Path | None = None,
+    size: tuple[int, int] | None = None,
+    width: Literal[1, 2] | None = None,
+    gap: float = 6,
+    smallest: int = 5,
+) -> int:
+    """Drawings by hand in the style of `prepare edges`, for a network that was trained on such lines.
+
+    Args:
+        source: a folder of drawings: scans, photographs of paper, or files from a drawing program.
+        out: the folder to write.
+        like: the data folder that the network was trained on: its size, and how wide its lines are.
+        size: height and width of that training instead.
+        width: the pixels that a line is wide instead; 1.
+        gap: gaps in lines up to so many pixels are closed, so that outlines hold what they enclose; 0 closes none.
+        smallest: lines of fewer pixels are left out.
+    """
+    from photogram.data import drawings
+
+    if like is not None and (size, width) != (None, None):
+        raise UserError("--like: has a size and a width; leave out --size and --width, or --like")
+    size, wide = (size, width or 1) if like is None else drawings.line_style(like)
+    made = drawings.prepare_sketches(source, out=out, size=size, gap=gap, smallest=smallest, width=wide)
+    print(f"{out}: {made.counts['sketches']} drawings; {made.skipped} were there already")
+    _say_lines(made)
+    return 0
+
+
+def pairs(
+    source: Positional[Path], /, *, out: Path, direction: Literal["AtoB", "BtoA"] = "AtoB", val_share: float = 0.1
+) -> int:
+    """Files with A and B side by side, as pix2pix's data sets have them, to inputs and photographs.
+
+    Args:
+        source: a folder of such files, or of train/, val/ and test/ with them.
+        out: the data folder to write.
+        direction: AtoB asks with the left half and learns the right; BtoA the other way.
+        val_share: the share of files held out, where the source has no split.
+    """
+    from photogram.data.inputs import prepare_pairs
+
+    return _say(prepare_pairs(source, out=out, direction=direction, val_share=val_share))
+
+
+def manifest(source: Positional[Path], /, *, out: Path, classes: Path | None = None) -> int:
+    """Inputs and photographs that a CSV file lists: split,input,photo and, where there are layouts, layout.
+
+    Args:
+        source: the CSV file; its paths are relative to its folder.
+        out: the data folder to write.
+        classes: the classes.json of the layouts, where there are some.
+    """
+    from photogram.data.inputs import prepare_manifest
+
+    return _say(prepare_manifest(source, out=out, classes=classes))
+
+
+def unpaired(
+    a: Positional[Path],
+    b: Positional[Path],
+    /,
+    *,
+    out: Path,
+    a_glob: str = "*",
+    b_glob: str = "*",
+    val_share: float = 0.1,
+) -> int:
+    """Two folders of pictures that nobody paired: A becomes inputs, B photographs.
+
+    Args:
+        a: the folder of what networks are asked with.
+        b: the folder of what they are to make.
+        out: the data folder to write.
+        a_glob: which files of A; `**/*.jpg` also takes those of its folders.
+        b_glob: which files of B.
+        val_share: the share of each held out.
+    """
+    from photogram.data.inputs import prepare_unpaired
+
+    return _say(prepare_unpaired(a, b, out=out, a_glob=a_glob, b_glob=b_glob, val_share=val_share))
+
+
+def grey(source: Positional[Path], /, *, out: Path) -> int:
+    """Photographs in grey as inputs, to learn colours.
+
+    Args:
+        source: a data folder with photographs.
+        out: the data folder to write.
+    """
+    from photogram.data.inputs import prepare_grey
+
+    return _say(prepare_grey(source, out=out))
+
+
 def toy(*, out: Path, size: tuple[int, int] = (96, 128), train: int = 400, val: int = 40, seed: int = 0) -> int:
     """A procedural toy world: street scenes with instances, drawn by numbers.
 
@@ -178,6 +321,12 @@ FORMS: dict[str, Callable[..., int]] = {
     "toy": toy,
     "vivid": vivid,
     "coarsen": coarsen,
+    "edges": edges,
+    "sketches": sketches,
+    "pairs": pairs,
+    "manifest": manifest,
+    "unpaired": unpaired,
+    "grey": grey,
 }
 
 
@@ -188,10 +337,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def _say(prepared: Prepared) -> int:
     """Tell what a preparer made, on stdout, and what it noticed, on stderr."""
-    splits = ", ".join(
-        f"{count.name} {count.layouts} layouts and {count.photos} photographs" for count in prepared.splits
-    )
-    print(f"{prepared.out}: {splits}; {len(prepared.classes)} classes; {prepared.skipped} scenes were there already")
+    splits = ", ".join(f"{count.name} {_counts(count)}" for count in prepared.splits)
+    classes = f"{len(prepared.classes)} classes; " if prepared.classes else ""
+    print(f"{prepared.out}: {splits}; {classes}{prepared.skipped} scenes were there already")
     for warning in prepared.warnings:
         print(f"photogram: note: {warning}", file=sys.stderr)
     if prepared.report is not None:
@@ -203,6 +351,21 @@ def _say(prepared: Prepared) -> int:
         return 0
     print(f"next: photogram check {prepared.out}")
     return 0
+
+
+def _say_lines(drawn: Drawn) -> None:
+    """Tell how much of the drawings is lines, and what was noticed, on stderr."""
+    for warning in drawn.warnings:
+        print(f"photogram: note: {warning}", file=sys.stderr)
+    if drawn.shares:
+        least, middle, most = (sorted(drawn.shares)[i] for i in (0, len(drawn.shares) // 2, -1))
+        print(f"lines are {middle:.1%} of the pixels of a drawing ({least:.1%} to {most:.1%})")
+
+
+def _counts(count: PreparedSplit) -> str:
+    parts = {"inputs": count.inputs, "layouts": count.layouts}
+    asked = [f"{number} {part}" for part, number in parts.items() if number or (part == "layouts" and not count.inputs)]
+    return f"{', '.join(asked)} and {count.photos} photographs"
 
 
 def _say_shift(found: Shift, against: str) -> None:

@@ -26,7 +26,7 @@ _SIZE = tyro.conf.arg(metavar="HEIGHT WIDTH|native")
 
 @dataclass(frozen=True)
 class SynthesizeFlags:
-    """Paint layouts with what a run has learned. Finished paintings are skipped; the same seed, the same bytes.
+    """Paint layouts or images with what a run has learned. Finished ones are skipped; the same seed, the same bytes.
 
     What a network lets you choose besides (candidates, mix, ...) is listed by `photogram synthesize RUN --help`.
     """
@@ -34,7 +34,8 @@ class SynthesizeFlags:
     run: Positional[Path]
     """A run, or a published network."""
     layouts: Positional[tuple[str, ...]]
-    """Layout files, folders of them, or - for a list of files on stdin, one a line."""
+    """Layout files, folders of them, or - for a list of files on stdin, one a line; images where the network paints
+    from images. Of one that needs both, layouts: their images are those of the same stem in inputs/ beside."""
     out: Path
     """The folder for the paintings."""
     seed: int = 0
@@ -42,8 +43,8 @@ class SynthesizeFlags:
     size: Annotated[tuple[int, int] | Literal["native"] | None, _SIZE] = None
     """Height and width to paint at, or native for each file's own; without it, the size trained at, where it paints
     best."""
-    format: Literal["png", "jpg", "webp"] = "png"
-    """Of the paintings' files."""
+    format: Literal["png", "jpg", "webp", "tif"] | None = None
+    """Of the paintings' files: without it, png where that keeps the channels and bits learned from, else tif."""
     sheet: bool = False
     """Also write sheet.png: up to 24 layouts beside their paintings, and beside photographs where there are some."""
     animate: float = 0
@@ -59,11 +60,16 @@ class SynthesizeFlags:
 
 def run(arguments: Sequence[str]) -> int:
     """`photogram synthesize RUN LAYOUTS ...`."""
-    from photogram.generator import CONFIG, Generator
+    from photogram.generator import CONFIG, Generator, UnaskedGenerator
     from photogram.recipes import kind
 
     found = next((word for word in arguments if is_there(Path(word) / CONFIG)), None)
     network = None if found is None else kind(found)
+    if network is not None and issubclass(network, UnaskedGenerator):
+        raise UserError(
+            f"{found}: holds a {network.__name__}, which paints from seeds and not from layouts; "
+            f"`photogram sample {found} --out DIR` does that"
+        )
     options = network.Options if network is not None and issubclass(network, Generator) else None
     parts = {} if options is None or not fields(options) else {"network": options}
     command = flags.joined("Synthesize", SynthesizeFlags.__doc__, synthesis=SynthesizeFlags, **parts)
@@ -72,6 +78,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run_synthesis(asked: SynthesizeFlags, options: Any) -> int:
+    from photogram.conditions import source_suffixes
     from photogram.generator import Generator
     from photogram.recipes import load
     from photogram.recipes.crn import Choice
@@ -83,7 +90,7 @@ def _run_synthesis(asked: SynthesizeFlags, options: Any) -> int:
     best = isinstance(options, Choice) and options.candidates == "best"
     summary = synthesize(
         network,
-        collect(asked.layouts, sys.stdin),
+        collect(asked.layouts, sys.stdin, source_suffixes(network.spec)),
         asked.out,
         seed=asked.seed,
         size=asked.size,
@@ -107,22 +114,23 @@ def _nearest() -> Choose:
     """Keeps the candidate that is nearest, in LPIPS, to the photograph beside the layout, and says which."""
     import torch
 
-    from photogram.images import read_photo, resize_photo
+    from photogram.conditions import sibling
+    from photogram.images import resize_photo
     from photogram.metrics.lpips import load_lpips
-    from photogram.overview import beside
+    from photogram.rasters import read_rgb
     from photogram.scene import from_pixels
 
     lpips = load_lpips()
 
     def choose(candidates: Tensor, layout: Path) -> int:
-        path = beside(layout)
+        path = sibling(layout, "photos")
         if path is None:
             raise UserError(
                 f"{layout}: has no photograph beside it (photos/{layout.stem}.*) that could tell which candidate is "
                 "best; --candidates takes a number, or all"
             )
         size = (candidates.shape[-2], candidates.shape[-1])
-        photo = from_pixels(resize_photo(read_photo(path), size))[None]
+        photo = from_pixels(resize_photo(read_rgb(path), size))[None]
         with torch.autocast(candidates.device.type, enabled=False):  # near ties are not for rounding to decide
             found = lpips(candidates.float().cpu(), photo.expand(len(candidates), -1, -1, -1))
         number = int(found.argmin())

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from photogram.planning import Asked
+    from photogram.recipe import LearnsFrom
     from photogram.training import Judge
 
 
@@ -54,6 +55,8 @@ class TrainFlags:
     """Mirror every second scene."""
     start_from: Annotated[Path | None, FROM] = None
     """A run or published network to start from."""
+    asked_by: Literal["any", "layouts", "images"] = "any"
+    """Of data with both layouts and inputs: what a recipe that can take either is asked by."""
     check_memory: bool = True
     """Measure a large training before it begins, and refuse what cannot fit into the memory here."""
 
@@ -75,15 +78,16 @@ def _run_training(asked: TrainFlags, recipe: Any) -> int:
     from rich.console import Console
 
     from photogram.checkpoint import saved_steps
-    from photogram.data.folder import Folder
+    from photogram.data.unpaired import open_scenes
     from photogram.planning import Asked
     from photogram.training import Plan, check_plan, train
 
+    learns_from = parts_for(recipe, asked.asked_by)
     main = int(os.environ.get("RANK", "0")) == 0  # torchrun starts many; one of them speaks
     console = Console(stderr=True, quiet=not main)
     size = asked.size
     if size is None:
-        size, name = size_of_first(asked.data)
+        size, name = size_of_first(asked.data, learns_from)
         console.print(f"training at {size[0]} x {size[1]}, the size of {name}; --size takes another")
     plan = Plan(
         steps=asked.steps,
@@ -95,16 +99,29 @@ def _run_training(asked: TrainFlags, recipe: Any) -> int:
         workers=asked.workers,
         start_from=asked.start_from,
     )
-    data = Folder(asked.data, "train", size=size, fit=asked.fit, flip=asked.flip)
+    data = open_scenes(asked.data, "train", learns_from, size=size, fit=asked.fit, flip=asked.flip)
     check_plan(recipe, data, plan)  # before the doctor, who takes longer
-    has_val = _quick_check(asked.data, size, console)
+    has_val = _quick_check(asked.data, size, learns_from, console)
     if asked.check_memory and main and not saved_steps(asked.out / "state"):
         asked_for = Asked(recipe, data.spec, len(data), plan.batch_size, plan.precision, plan.start_from)
         _refuse_what_cannot_fit(asked_for, console)
-    val = Folder(asked.data, "val", size=size, fit=asked.fit, photos=False) if has_val else None
-    train(recipe, data, asked.out, plan, val, _judge(asked, size, has_val))
+    val = None
+    if has_val:
+        val = open_scenes(asked.data, "val", learns_from, size=size, fit=asked.fit, photos=False)
+    train(recipe, data, asked.out, plan, val, _judge(asked, learns_from, size, has_val))
     console.print(f"trained; open {asked.out / 'report.html'}", highlight=False, soft_wrap=True)
     return 0
+
+
+def parts_for(recipe: Any, asked_by: Literal["any", "layouts", "images"]) -> LearnsFrom:
+    """What of the data a recipe learns from, where a person may choose.
+
+    Raises:
+        UserError: where there is nothing to choose.
+    """
+    if asked_by != "any" and recipe.learns_from != "any":
+        raise UserError(f"--asked-by {asked_by}: this recipe learns from {recipe.learns_from}; leave it out")
+    return asked_by if recipe.learns_from == "any" else recipe.learns_from
 
 
 def _refuse_what_cannot_fit(asked: Asked, console: Console) -> None:
@@ -129,34 +146,38 @@ def _refuse_what_cannot_fit(asked: Asked, console: Console) -> None:
         raise UserError(message)
 
 
-def size_of_first(data: Path) -> tuple[tuple[int, int], str]:
+def size_of_first(data: Path, learns_from: LearnsFrom) -> tuple[tuple[int, int], str]:
     """Height and width of a data folder's first photograph for training, and its name."""
-    from photogram.data.folder import Folder
-    from photogram.images import image_size
+    from photogram.data.unpaired import first_file, open_scenes
+    from photogram.rasters import raster_form
 
-    first = Folder(data, "train").pairs[0].photo
-    assert first is not None  # Folder leaves out what has no photograph
-    return image_size(first), first.name
+    first = first_file(open_scenes(data, "train", learns_from))
+    return raster_form(first).size, first.name
 
 
-def _judge(asked: TrainFlags, size: tuple[int, int], has_val: bool) -> Judge | None:
+def _judge(asked: TrainFlags, learns_from: LearnsFrom, size: tuple[int, int], has_val: bool) -> Judge | None:
     """What looks at held-out scenes while training, where that is asked for."""
     if asked.evaluate_every <= 0:
         return None
     if not has_val:
         raise UserError(f"--evaluate-every {asked.evaluate_every}: {asked.data} holds nothing out; it needs val/")
-    from photogram.data.folder import Folder
+    if learns_from in ("photographs", "unpaired"):
+        raise UserError(
+            f"--evaluate-every {asked.evaluate_every}: compares paintings with photographs of the same scene, which "
+            f"a recipe that learns from {learns_from} has none of; leave it out"
+        )
+    from photogram.data.unpaired import open_scenes
     from photogram.metrics.lpips import load_lpips
     from photogram.metrics.watch import Watch
 
-    return Watch(Folder(asked.data, "val", size=size, fit=asked.fit), load_lpips())
+    return Watch(open_scenes(asked.data, "val", learns_from, size=size, fit=asked.fit), load_lpips())
 
 
-def _quick_check(data: Path, size: tuple[int, int], console: Console) -> bool:
+def _quick_check(data: Path, size: tuple[int, int], learns_from: LearnsFrom, console: Console) -> bool:
     """Stop for what would stop the training, mention the rest, a line a kind; whether there is a val to look at."""
     from photogram.data.check import check, render
 
-    report = check(data, quick=True, size=size, quiet=console.quiet)
+    report = check(data, quick=True, size=size, learns_from=learns_from, quiet=console.quiet)
     if report.stops_training:
         render(report, console)
         raise UserError(f"{data}: the data would stop the training; mend what is listed above")
@@ -167,4 +188,4 @@ def _quick_check(data: Path, size: tuple[int, int], console: Console) -> bool:
     for kind, lines in kinds.items():
         more = f" ({len(lines)} such; `photogram check {data}` lists them)" if len(lines) > 1 else ""
         console.print(f"warning: {kind}: {lines[0]}{more}", highlight=False, markup=False, soft_wrap=True)
-    return "val" in report.splits and report.splits["val"].layouts > 0
+    return "val" in report.splits and report.splits["val"].scenes > 0

@@ -5,8 +5,12 @@ depths:
 
 - full: every pixel of every file of every split, in parallel;
 - quick, before a training: pairing, classes, the headers of all files and the values of all layouts in
-  `train` and `val`. It decodes no photograph and no instance map, and beyond `QUICK_SCENES` scenes it stops
+  `train` and `val`. It decodes no photograph, input or instance map, and beyond `QUICK_SCENES` scenes it stops
   after `QUICK_SECONDS` and says how many it has read; the rest are still checked when they are loaded.
+
+Which files belong together depends on what is learned from them: `parts_of` says so of a recipe. Where no recipe is
+named, everything that is there counts: layouts, inputs or both; inputs and photographs that have no name in common are
+two collections; and photographs alone are for recipes that need no more.
 """
 
 from __future__ import annotations
@@ -16,15 +20,18 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from photogram.data.examine import Facts, Files, Finding, Severity, examine
-from photogram.data.folder import Pair, Pairing, pair_files
+from photogram.data.folder import WHAT, Pair, Pairing, Part, pair_files, parts_of
 from photogram.data.report import SEVERITIES, ClassRow, InstanceCount, Report, SplitCount, render
 from photogram.errors import UserError, nearest
 from photogram.progress import progress
+from photogram.rasters import Form
+from photogram.recipe import LearnsFrom
 from photogram.scene import SceneClass, Size, read_classes, shape
 
 QUICK_SCENES = 5000
@@ -35,19 +42,40 @@ QUICK_SECONDS = 10.0
 AREA_RANGE, ASPECT_RANGE = 4.0, 1.5
 """Sizes that differ more than this in area or in aspect are worth a note."""
 
-_FOLDERS = ("photos", "layouts", "instances")
+_FOLDERS = ("photos", "layouts", "instances", "inputs")
 _CHUNK = 256  # scenes between two looks at the clock
 
 __all__ = ["Finding", "Report", "check", "render"]
 
 
-def check(root: Path, *, quick: bool = False, size: Size | None = None, quiet: bool = False) -> Report:
+@dataclass(frozen=True)
+class _Kind:
+    """What a data folder is examined as: what its photographs are asked for with, and whether by name."""
+
+    parts: tuple[Part, ...]
+    unpaired: bool = False
+
+    @property
+    def what(self) -> str:
+        """What a photograph must have, for messages."""
+        return " and ".join(WHAT[part] for part in self.parts) or "photograph"
+
+
+def check(
+    root: Path,
+    *,
+    quick: bool = False,
+    size: Size | None = None,
+    learns_from: LearnsFrom | None = None,
+    quiet: bool = False,
+) -> Report:
     """Examine a data folder.
 
     Args:
-        root: the folder with `classes.json` and the splits.
+        root: the folder with the splits, and with `classes.json` where they have layouts.
         quick: only what can be done in seconds, see the module's text.
         size: height and width at which a training will show the photographs, to say which are smaller.
+        learns_from: what a recipe asks of it; None takes it for what it holds.
         quiet: show no progress.
 
     Raises:
@@ -57,9 +85,10 @@ def check(root: Path, *, quick: bool = False, size: Size | None = None, quiet: b
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; make one with `photogram prepare`")
     found: list[Finding] = []
-    classes = _classes(root, found)
-    pairings = _pairings(root, quick, found)
-    scenes = [files for split, pairing in pairings.items() for files in _scenes(split, pairing, quick)]
+    kind = _kind(root, learns_from)
+    classes = _classes(root, found) if "layouts" in kind.parts else None
+    pairings = _pairings(root, quick, kind, found)
+    scenes = [files for split, pairing in pairings.items() for files in _scenes(split, pairing, quick, kind)]
     facts = _examine_all(scenes, classes, quick, quiet)
     if len(facts) < len(scenes):
         message = f"the quick check read {len(facts)} of {len(scenes)} scenes; the rest are checked when loaded"
@@ -71,16 +100,33 @@ def check(root: Path, *, quick: bool = False, size: Size | None = None, quiet: b
         *_duplicates(facts),
         *_grey_photos(facts),
         *_sizes_differ(facts, root, size),
+        *_forms_differ(facts, kind),
     ]
     return Report(
         root=str(root),
         quick=quick,
         findings=sorted(found, key=lambda f: (SEVERITIES.index(f.severity), f.kind, f.path)),
-        splits={split: _count_split(pairing, split, facts) for split, pairing in pairings.items()},
+        splits={split: _count_split(pairing, split, facts, kind) for split, pairing in pairings.items()},
         classes=rows,
         sizes={split: _size_table(split, facts) for split in pairings},
         instances=_instance_counts(facts, list(pairings)),
     )
+
+
+def _kind(root: Path, learns_from: LearnsFrom | None) -> _Kind:
+    if learns_from == "unpaired":
+        return _Kind(("inputs",), True)
+    if learns_from is not None:
+        return _Kind(parts_of(root, learns_from))
+    there = {part for part in _FOLDERS for _ in root.glob(f"[!.]*/{part}")}
+    there |= {"layouts"} if (root / "classes.json").exists() else set()
+    parts: list[Part] = [part for part in ("layouts", "inputs") if part in there]
+    if not parts:
+        return _Kind(() if "photos" in there else ("layouts",))
+    if parts == ["inputs"] and (root / "train").is_dir():
+        train = pair_files(root / "train", parts)
+        return _Kind(("inputs",), bool(train.pairs and train.lonely_photos) and not train.with_photos)
+    return _Kind(tuple(parts))
 
 
 def _classes(root: Path, found: list[Finding]) -> tuple[SceneClass, ...] | None:
@@ -101,7 +147,7 @@ def _classes(root: Path, found: list[Finding]) -> tuple[SceneClass, ...] | None:
     return None
 
 
-def _pairings(root: Path, quick: bool, found: list[Finding]) -> dict[str, Pairing]:
+def _pairings(root: Path, quick: bool, kind: _Kind, found: list[Finding]) -> dict[str, Pairing]:
     """The splits of a folder, `train` and `val` first, with what is wrong with their names and pairs."""
     try:
         folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
@@ -120,11 +166,11 @@ def _pairings(root: Path, quick: bool, found: list[Finding]) -> dict[str, Pairin
     pairings: dict[str, Pairing] = {}
     for name in names if not quick else [n for n in names if n in ("train", "val")]:
         try:
-            pairings[name] = pair_files(root / name)
+            pairings[name] = pair_files(root / name, kind.parts)
         except OSError as e:
             found.append(Finding("unreadable", _damage(name), str(root / name), f"cannot be listed ({e.strerror})"))
             continue
-        found += _pair_findings(root / name, pairings[name])
+        found += _pair_findings(root / name, pairings[name], kind)
     found += _instances_in_one_split_only(root, pairings)
     return pairings
 
@@ -139,12 +185,8 @@ def _damage(split: str, used: bool = True) -> Severity:
     return "error" if used and split in ("train", "val") else "warning"
 
 
-def _pair_findings(folder: Path, pairing: Pairing) -> Iterator[Finding]:
+def _pair_findings(folder: Path, pairing: Pairing, kind: _Kind) -> Iterator[Finding]:
     train = folder.name == "train"
-    if not (pairing.with_photos if train else pairing.pairs):
-        what = "layout has a photograph of the same stem" if train else "layout is there"
-        severity: Severity = "error" if train else "warning"
-        yield Finding("no-pairs" if train else "empty-split", severity, str(folder), f"no {what}; it {_holds(folder)}")
     for first, second in pairing.twins:
         message = f"has the same stem as {first.name}; which one is meant? Remove one"
         yield Finding("same-stem", _damage(folder.name), str(second), message)
@@ -155,16 +197,48 @@ def _pair_findings(folder: Path, pairing: Pairing) -> Iterator[Finding]:
         elif path.is_symlink() and not path.exists():
             message = "is a link to nothing"
         yield Finding("unknown-type", "warning", str(path), message)
-    for path in pairing.lonely_photos:
-        yield Finding("photo-without-layout", "warning", str(path), f"has no layout {path.stem}.png; it is ignored")
-    for path in pairing.lonely_instances:
-        message = f"has no layout {path.stem}.png; it is ignored"
-        yield Finding("instances-without-layout", "warning", str(path), message)
+    if kind.unpaired:
+        yield from _unpaired_findings(folder, pairing)
+        return
+    if not (pairing.with_photos if train else pairing.pairs):
+        what = f"{kind.what} {'has a photograph of the same stem' if train and kind.parts else 'is there'}"
+        severity: Severity = "error" if train else "warning"
+        yield Finding("no-pairs" if train else "empty-split", severity, str(folder), f"no {what}; it {_holds(folder)}")
+    yield from _lonely(pairing, kind)
     for pair in pairing.pairs:
         if pair.photo is None:
             message = "has no photograph" + ("; training leaves it out" if train else "")
-            yield Finding("layout-without-photo", "warning" if train else "note", str(pair.layout), message)
-    yield from _partly_missing(folder, pairing.with_photos if train else pairing.pairs)
+            which = "layout" if pair.layout else "input"
+            yield Finding(f"{which}-without-photo", "warning" if train else "note", str(pair.first), message)
+    if "layouts" in kind.parts:
+        yield from _partly_missing(folder, pairing.with_photos if train else pairing.pairs)
+
+
+def _lonely(pairing: Pairing, kind: _Kind) -> Iterator[Finding]:
+    """Files whose scenes lack what they are asked for with, and are left out."""
+    lacks = "layout" if "layouts" in kind.parts else "input"
+    for paths, what, lacking in (
+        (pairing.lonely_photos, "photo", lacks),
+        (pairing.lonely_instances, "instances", "layout"),
+        (pairing.lonely_layouts, "layout", "input"),
+        (pairing.lonely_inputs, "input", "layout"),
+    ):
+        for path in paths:
+            name = f"{path.stem}.png" if lacking == "layout" else f"of the stem {path.stem}"
+            yield Finding(f"{what}-without-{lacking}", "warning", str(path), f"has no {lacking} {name}; it is ignored")
+
+
+def _unpaired_findings(folder: Path, pairing: Pairing) -> Iterator[Finding]:
+    inputs, photos = len(pairing.pairs), len(pairing.with_photos) + len(pairing.lonely_photos)
+    if inputs and photos:
+        message = (
+            f"{inputs} inputs and {photos} photographs, two collections: for recipes that learn from unpaired ones"
+        )
+        yield Finding("unpaired", "note", str(folder), message)
+        return
+    empty = "inputs" if not inputs else "photos"
+    severity: Severity = "error" if folder.name == "train" else "warning"
+    yield Finding("empty-collection", severity, str(folder / empty), f"holds no images; {folder} {_holds(folder)}")
 
 
 def _partly_missing(folder: Path, pairs: list[Pair]) -> Iterator[Finding]:
@@ -186,11 +260,17 @@ def _instances_in_one_split_only(root: Path, pairings: dict[str, Pairing]) -> It
         yield Finding("instances-partly-missing", "warning", str(root / lacking / "instances"), message)
 
 
-def _scenes(split: str, pairing: Pairing, quick: bool) -> Iterator[Files]:
+def _scenes(split: str, pairing: Pairing, quick: bool, kind: _Kind) -> Iterator[Files]:
     """What to read; photographs alone are read by the full check only, to say which are damaged."""
+    if kind.unpaired:
+        for pair in pairing.pairs:
+            yield Files(split, None, None, None, _damage(split), pair.input)
+        for photo in sorted([*(pair.photo for pair in pairing.pairs if pair.photo), *pairing.lonely_photos]):
+            yield Files(split, None, photo, None, _damage(split))
+        return
     for pair in pairing.pairs:
         used = split != "train" or pair.photo is not None
-        yield Files(split, pair.layout, pair.photo, pair.instances, _damage(split, used))
+        yield Files(split, pair.layout, pair.photo, pair.instances, _damage(split, used), pair.input)
     for photo in pairing.lonely_photos if not quick else []:
         yield Files(split, None, photo, None, "warning")
 
@@ -218,14 +298,39 @@ def _examine_all(scenes: list[Files], classes: tuple[SceneClass, ...] | None, qu
     return facts
 
 
-def _count_split(pairing: Pairing, split: str, facts: list[Facts]) -> SplitCount:
+def _count_split(pairing: Pairing, split: str, facts: list[Facts], kind: _Kind) -> SplitCount:
+    photos = len(pairing.with_photos) + len(pairing.lonely_photos)
     return SplitCount(
-        layouts=len(pairing.pairs),
-        photos=len(pairing.with_photos) + len(pairing.lonely_photos),
-        pairs=len(pairing.with_photos),
+        layouts=sum(pair.layout is not None for pair in pairing.pairs) + len(pairing.lonely_layouts),
+        photos=photos,
+        pairs=0 if kind.unpaired else len(pairing.with_photos),
         instances=sum(pair.instances is not None for pair in pairing.pairs) + len(pairing.lonely_instances),
         read=sum(fact.split == split for fact in facts),
+        inputs=sum(pair.input is not None for pair in pairing.pairs) + len(pairing.lonely_inputs),
+        scenes=min(len(pairing.pairs), photos) if kind.unpaired else len(pairing.pairs),
     )
+
+
+def _forms_differ(facts: list[Facts], kind: _Kind) -> Iterator[Finding]:
+    """Inputs, and photographs where layouts are not all that there is, must have the channels and bits of the first."""
+    for part in ("inputs", "photos"):
+        files = sorted((f.split != "train", f.split, *f.forms[part]) for f in facts if part in f.forms)
+        if not files:
+            continue
+        (_, _, first, form) = files[0]
+        colour = part == "photos" and (form.colours, form.bits) == (3, 8)
+        for _, split, path, other in files[1:]:
+            grey = colour and (other.colours, other.bits) == (1, 8)
+            plain = colour and kind.parts == ("layouts",)  # of these, 8 bits are taken
+            if not (_same(other, form, part) or grey or plain):
+                message = f"has {other}, but {first.name}, the first, has {form}; all must be alike"
+                yield Finding("form-mismatch", _damage(split), str(path), message)
+
+
+def _same(one: Form, other: Form, part: str) -> bool:
+    if part == "photos":  # an opacity is dropped
+        return (one.colours, one.bits) == (other.colours, other.bits)
+    return (one.channels, one.bits) == (other.channels, other.bits)
 
 
 def _class_rows(classes: tuple[SceneClass, ...], facts: list[Facts], splits: list[str]) -> list[ClassRow]:

@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image
 
 from photogram.errors import UserError
-from photogram.images import image_size, open_image, read_labels, read_photo
+from photogram.images import image_size, open_image, read_labels
+from photogram.rasters import Form, OutOfRange, as_rgb, raster_form, read_raster
 from photogram.scene import SceneClass, Size, shape, void_of
 
 Severity = Literal["error", "warning", "note"]
@@ -65,6 +66,12 @@ class Files:
     photo: Path | None
     instances: Path | None
     damage: Severity
+    input: Path | None = None
+
+    @property
+    def first(self) -> Path | None:
+        """The file that the others must be as large as."""
+        return self.layout or self.input
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,8 @@ class Facts:
     crossing: int = 0
     ragged: int = 0
     photo: PhotoFacts | None = None
+    forms: dict[str, tuple[Path, Form]] = field(default_factory=dict)
+    """What the headers of `inputs` and `photos` say."""
 
     def add(self, kind: str, severity: Severity, path: Path, message: str) -> None:
         self.findings.append(Finding(kind, severity, str(path), message))
@@ -100,7 +109,6 @@ class _Header:
     size: Size
     format: str
     mode: str
-    turned: bool
     palette: np.ndarray | None
 
 
@@ -114,6 +122,10 @@ def examine(files: Files, classes: tuple[SceneClass, ...] | None, quick: bool) -
     size, labels = None, None
     if files.layout is not None:
         size, labels = _layout(files.layout, files.damage, classes, quick, facts)
+    if files.input is not None:
+        found = _input(files.input, files.damage, quick, facts)
+        _compare(found, size, files.input, files, facts)
+        size = size or (found if files.layout is None else None)
     facts.size = size
     if files.photo is not None:
         found = _photo(files.photo, files.damage, quick, facts)
@@ -133,6 +145,7 @@ def _attempt(read: Callable[[Path], T], path: Path, kind: str, severity: Severit
         return read(path)
     except UserError as e:
         reason = str(e).removeprefix(f"{path}: ")
+        kind = "out-of-range" if isinstance(e, OutOfRange) else kind
     except Exception as e:  # one bad file must not end the examination of the others
         reason = f"cannot be read ({type(e).__name__}: {e})"
     facts.add(kind, severity, path, reason)
@@ -144,16 +157,16 @@ def _read_header(path: Path) -> _Header:
     with open_image(path) as image:
         colours = image.getpalette("RGB") if image.mode == "P" else None
         palette = None if colours is None else np.array(colours, dtype=np.uint8).reshape(-1, 3)
-        turned = image.format in ("JPEG", "MPO") and image.getexif().get(_ORIENTATION, 1) not in (0, 1)
-        return _Header(size, str(image.format), image.mode, turned, palette)
+        return _Header(size, str(image.format), image.mode, palette)
 
 
 def _compare(found: Size | None, size: Size | None, path: Path, files: Files, facts: Facts) -> bool:
-    """Whether a file is as large as its layout; where either could not be read, there is nothing to say."""
-    if found is None or size is None or files.layout is None:
+    """Whether a file is as large as its layout or input; where either could not be read, there is nothing to say."""
+    if found is None or size is None or files.first is None:
         return False
     if found != size:
-        message = f"is {shape(found)}, but its layout {files.layout.name} is {shape(size)} (height x width)"
+        what = "layout" if files.layout else "input"
+        message = f"is {shape(found)}, but its {what} {files.first.name} is {shape(size)} (height x width)"
         facts.add("size-mismatch", files.damage, path, message)
     return found == size
 
@@ -254,33 +267,52 @@ def _check_palette(
     )
 
 
-def _photo(path: Path, severity: Severity, quick: bool, facts: Facts) -> Size | None:
-    header = _attempt(_read_header, path, "unreadable", severity, facts)
-    if header is None:
+def _input(path: Path, severity: Severity, quick: bool, facts: Facts) -> Size | None:
+    form = _attempt(raster_form, path, "unreadable", severity, facts)
+    if form is None:
         return None
+    facts.forms["inputs"] = (path, form)
+    raster = None if quick else _attempt(read_raster, path, "unreadable", severity, facts)
+    if raster is not None and raster.min() == raster.max():
+        facts.add("constant-input", "warning", path, f"every value is {raster.flat[0]:g}, so it asks for nothing")
+    return form.size
+
+
+def _is_turned(path: Path) -> bool:
+    with open_image(path) as image:
+        return image.format in ("JPEG", "MPO") and image.getexif().get(_ORIENTATION, 1) not in (0, 1)
+
+
+def _photo(path: Path, severity: Severity, quick: bool, facts: Facts) -> Size | None:
+    form = _attempt(raster_form, path, "unreadable", severity, facts)
+    if form is None:
+        return None
+    facts.forms["photos"] = (path, form)
     if quick:
-        return header.size
-    if header.turned:
-        facts.add("exif-rotated", "note", path, f"is turned by EXIF to {shape(header.size)}; this is handled")
-    photo = _attempt(read_photo, path, "unreadable", severity, facts)
-    if photo is None:
-        return header.size
+        return form.size
+    if path.suffix.lower() in (".jpg", ".jpeg") and _attempt(_is_turned, path, "unreadable", severity, facts):
+        facts.add("exif-rotated", "note", path, f"is turned by EXIF to {shape(form.size)}; this is handled")
+    raster = _attempt(read_raster, path, "unreadable", severity, facts)
+    if raster is None:
+        return form.size
+    photo = as_rgb(raster)
     step = max(1, round((photo.shape[0] * photo.shape[1] / _SAMPLED) ** 0.5))
     sample = photo[::step, ::step].reshape(-1, 3).astype(np.int32)
     grey = bool((sample == sample[:, :1]).all())
     colours = len(np.unique(sample @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)))
     if colours == 1:
         facts.add("blank-photo", "warning", path, "is of one single colour")
-    elif colours < min(FEW_COLOURS, len(sample) // 8):
+    elif colours < min(FEW_COLOURS, len(sample) // 8) and not (facts.forms.keys() == {"inputs", "photos"} and grey):
         facts.add(
             "looks-like-layout",
             "warning",
             path,
             f"has only {colours} colours in {len(sample):,} pixels; is it a layout, or were folders swapped?",
         )
-    digest = hashlib.sha256(np.ascontiguousarray(photo).data).digest() + shape(photo).encode()
+    pixels = photo if form.bits == 8 else raster
+    digest = hashlib.sha256(np.ascontiguousarray(pixels).data).digest() + shape(photo).encode()
     facts.photo = PhotoFacts(str(path), digest, grey)
-    return header.size
+    return form.size
 
 
 def _instances(path: Path, severity: Severity, quick: bool, facts: Facts) -> tuple[Size | None, np.ndarray | None]:

@@ -1,14 +1,16 @@
-"""Scenes from a data folder: `classes.json`, and `train/` and `val/` with `photos/`, `layouts/`, `instances/`.
+"""Scenes from a data folder: `train/` and `val/` with `photos/`, and with `layouts/`, `inputs/` or both.
 
-Files are paired by stem. What is drawn for a photograph (flip, crop) is a function of a number that the sampler gives,
-so a training that resumes sees what it would have seen.
+Where there are layouts there is a `classes.json`, and there may be `instances/`; `inputs/` holds images that
+photographs are asked for with: sketches, greys, depth. Files are paired by stem. What is drawn for a scene (flip, crop)
+is a function of a number that the sampler gives, so a training that resumes sees what it would have seen.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +18,18 @@ import numpy as np
 import torch
 
 from photogram.errors import UserError, nearest
-from photogram.images import LABEL_SUFFIXES, PHOTO_SUFFIXES, read_labels, read_photo, resize_labels, resize_photo
+from photogram.images import LABEL_SUFFIXES, read_labels, read_photo, resize_labels
+from photogram.rasters import (
+    RASTER_SUFFIXES,
+    Form,
+    bits_of,
+    kind_of,
+    raster_form,
+    read_as,
+    read_raster,
+    resize_raster,
+)
+from photogram.recipe import LearnsFrom
 from photogram.scene import (
     Condition,
     Layout,
@@ -30,6 +43,9 @@ from photogram.scene import (
 )
 
 Fit = Literal["stretch", "crop"]
+Part = Literal["layouts", "inputs"]
+"""A folder of a split that says what a photograph shows."""
+WHAT: dict[str, str] = {"layouts": "layout", "inputs": "input", "photos": "photograph"}
 
 
 @dataclass(frozen=True)
@@ -37,9 +53,17 @@ class Pair:
     """The files of one scene."""
 
     stem: str
-    layout: Path
+    layout: Path | None = None
     photo: Path | None = None
     instances: Path | None = None
+    input: Path | None = None
+
+    @property
+    def first(self) -> Path:
+        """The file that the others of the scene must be as large as."""
+        found = self.layout or self.input or self.photo
+        assert found is not None
+        return found
 
 
 @dataclass(frozen=True)
@@ -47,29 +71,38 @@ class Pairing:
     """What one split of a data folder holds, matched by stem."""
 
     pairs: list[Pair]
-    """Every layout, with its photograph and instance map where there are such, in order of stem."""
+    """Every scene that is asked for, with its photograph and instance map where there are such, in order of stem."""
     lonely_photos: list[Path]
-    """Photographs without a layout."""
+    """Photographs that nothing asks for."""
     lonely_instances: list[Path]
     """Instance maps without a layout."""
     twins: list[tuple[Path, Path]]
     """Files in one folder that share a stem, such as a.png and a.jpg."""
     strangers: list[Path]
     """Files that are neither hidden nor of a known type."""
+    lonely_layouts: list[Path] = field(default_factory=list)
+    """Layouts without an input, where both are asked for."""
+    lonely_inputs: list[Path] = field(default_factory=list)
+    """Inputs without a layout, where both are asked for."""
 
     @property
     def with_photos(self) -> list[Pair]:
         return [pair for pair in self.pairs if pair.photo is not None]
 
 
-def pair_files(split: Path) -> Pairing:
-    """Match the files of one split by stem, reading none of them."""
+def pair_files(split: Path, parts: Sequence[Part] = ("layouts",)) -> Pairing:
+    """Match the files of one split by stem, reading none of them.
+
+    Args:
+        split: its folder.
+        parts: what a scene must have; photographs alone where there is nothing. Other folders are not looked into.
+    """
     twins: list[tuple[Path, Path]] = []
     strangers: list[Path] = []
 
-    def by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    def by_stem(folder: Path, suffixes: tuple[str, ...], wanted: bool = True) -> dict[str, Path]:
         found: dict[str, Path] = {}
-        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        for path in sorted(folder.iterdir()) if wanted and folder.is_dir() else []:
             if path.name.startswith("."):
                 continue
             if path.suffix.lower() not in suffixes or not path.is_file():
@@ -80,19 +113,76 @@ def pair_files(split: Path) -> Pairing:
                 found[path.stem] = path
         return found
 
-    photos = by_stem(split / "photos", PHOTO_SUFFIXES)
-    layouts = by_stem(split / "layouts", (*LABEL_SUFFIXES, ".jpg", ".jpeg"))  # a JPEG is refused when read, by name
-    instances = by_stem(split / "instances", LABEL_SUFFIXES)
+    labels = "layouts" in parts
+    photos = by_stem(split / "photos", RASTER_SUFFIXES)
+    # A JPEG is refused when read, by name.
+    layouts = by_stem(split / "layouts", (*LABEL_SUFFIXES, ".jpg", ".jpeg"), labels)
+    instances = by_stem(split / "instances", LABEL_SUFFIXES, labels)
+    inputs = by_stem(split / "inputs", RASTER_SUFFIXES, "inputs" in parts)
+    asked = [{"layouts": layouts, "inputs": inputs}[part] for part in parts] or [photos]
+    stems = set(asked[0]).intersection(*asked[1:])
     return Pairing(
-        pairs=[Pair(stem, layouts[stem], photos.get(stem), instances.get(stem)) for stem in sorted(layouts)],
-        lonely_photos=[photos[stem] for stem in sorted(set(photos) - set(layouts))],
+        pairs=[
+            Pair(stem, layouts.get(stem), photos.get(stem), instances.get(stem), inputs.get(stem))
+            for stem in sorted(stems)
+        ],
+        lonely_photos=[photos[stem] for stem in sorted(set(photos) - stems)],
         lonely_instances=[instances[stem] for stem in sorted(set(instances) - set(layouts))],
         twins=twins,
         strangers=strangers,
+        lonely_layouts=[layouts[stem] for stem in sorted(set(layouts) - stems)],
+        lonely_inputs=[inputs[stem] for stem in sorted(set(inputs) - stems)],
     )
 
 
-def _digest(path: Path | None, whole: bool) -> str:
+def parts_of(root: Path, learns_from: LearnsFrom, split: str = "train") -> tuple[Part, ...]:
+    """What the scenes of a data folder are asked for with, as a recipe learns from them.
+
+    Args:
+        root: the data folder.
+        learns_from: `any` takes what `train` has, layouts, inputs or both; of a folder without `train`, what the split
+            has.
+        split: the split.
+    """
+    if learns_from == "any":
+        folder = next((f for f in (root / "train", root / split) if f.is_dir()), root / split)
+        found: list[Part] = [part for part in ("layouts", "inputs") if (folder / part).is_dir()]
+        return tuple(found or ["layouts"])
+    if learns_from == "layouts":
+        return ("layouts",)
+    return ("inputs",) if learns_from == "images" else ()
+
+
+def require_folders(root: Path, split: str, needed: Sequence[str]) -> Path:
+    """The folder of a split that holds these folders.
+
+    Raises:
+        UserError: naming the first that is missing, and the splits that have it.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; make one with `photogram prepare`")
+    folder = root / split
+    for part in needed:
+        if not (folder / part).is_dir():
+            known = sorted(p.name for p in root.iterdir() if (p / part).is_dir())
+            raise UserError(
+                f"{folder}/{part}: no such folder; {root} has {known or 'no splits'}{nearest(split, known)}"
+            )
+    return folder
+
+
+def refuse_twins(pairing: Pairing) -> None:
+    """Refuse a split in which two files of a folder share a stem.
+
+    Raises:
+        UserError: naming both.
+    """
+    if pairing.twins:
+        first, second = pairing.twins[0]
+        raise UserError(f"{second}: has the same stem as {first.name}; which one is meant? Remove one")
+
+
+def digest_of(path: Path | None, whole: bool) -> str:
     """A hash of a file's bytes: all of them, or its size and its end."""
     if path is None:
         return "none"
@@ -111,10 +201,11 @@ class Folder:
         root: the data folder.
         split: `train` or `val` (any folder of that shape).
         size: height and width; None keeps each file's own size.
-        fit: `stretch` resizes photograph and layout to `size`; `crop` keeps their aspect, covers `size` and cuts a
-            window out of it, drawn anew each time in training.
-        flip: mirror every second scene, drawn anew each time.
-        photos: whether scenes without a photograph are left out.
+        fit: `stretch` resizes photograph, input and layout to `size`; `crop` keeps their aspect, covers `size` and cuts
+            a window out of it, drawn anew each time in training.
+        flip: mirror every second draw.
+        photos: leave out what has no photograph.
+        learns_from: which parts of the folder are read, see `parts_of`; not `unpaired`.
 
     Raises:
         UserError: where the folder, its classes or its files are missing or ambiguous.
@@ -129,28 +220,39 @@ class Folder:
         fit: Fit = "stretch",
         flip: bool = False,
         photos: bool = True,
+        learns_from: LearnsFrom = "layouts",
     ):
-        self.root, self.split, self.fit, self.flip = Path(root), split, fit, flip
+        assert learns_from != "unpaired", "photogram.data.unpaired opens these"
+        self.root, self.split, self.size, self.flip = Path(root), split, size, flip
+        self.fit: Fit = fit
+        self.parts = parts_of(self.root, learns_from, split)
         if not self.root.is_dir():
             raise UserError(f"{self.root}: no such folder; make one with `photogram prepare`")
-        self.classes = read_classes(self.root / "classes.json")
-        folder = self.root / split
-        if not (folder / "layouts").is_dir():
-            known = sorted(p.name for p in self.root.iterdir() if (p / "layouts").is_dir())
-            raise UserError(
-                f"{folder}/layouts: no such folder; {self.root} has {known or 'no splits'}{nearest(split, known)}"
-            )
-        pairing = pair_files(folder)
-        if pairing.twins:
-            first, second = pairing.twins[0]
-            raise UserError(f"{second}: has the same stem as {first.name}; which one is meant? Remove one")
+        self.classes = read_classes(self.root / "classes.json") if "layouts" in self.parts else ()
+        folder = require_folders(self.root, split, self.parts or ("photos",))
+        pairing = pair_files(folder, self.parts)
+        refuse_twins(pairing)
         self.pairs = pairing.with_photos if photos else pairing.pairs
         if not self.pairs:
-            what = "layout has a photograph of the same stem" if photos else "layout is there"
+            what = " and ".join(WHAT[part] for part in self.parts)
+            lacks = "has a photograph of the same stem" if photos else "is there"
+            what = f"{what} {lacks}" if self.parts else "photograph is there"
             raise UserError(f"{folder}: no {what}; `photogram check {self.root}` says more")
-        instances = all(pair.instances for pair in self.pairs)
-        self.size = size
-        self.spec = SceneSpec(self.classes, size or (0, 0), instances)
+        self.spec = self._spec()
+
+    def _spec(self) -> SceneSpec:
+        """What the first files say; others that differ are refused when they are read."""
+        instances = "layouts" in self.parts and all(pair.instances for pair in self.pairs)
+        spec = SceneSpec(self.classes, self.size or (0, 0), instances)
+        photo = next((pair.photo for pair in self.pairs if pair.photo), None)
+        form = None if photo is None else raster_form(photo)
+        # Photographs of layouts alone are RGB, grey ones too, as networks that learned from layouts expect them.
+        self.as_photos = form is None or (form.bits == 8 and form.pages == 1 and self._in_colour(form))
+        image = None if "inputs" not in self.parts else raster_form(self.pairs[0].input or Path())
+        return with_forms(spec, image, None if self.as_photos else form)
+
+    def _in_colour(self, form: Form) -> bool:
+        return self.parts == ("layouts",) or form.colours == 3
 
     @property
     def source(self) -> str:
@@ -163,11 +265,13 @@ class Folder:
         return self.pairs[index].stem
 
     def fingerprint(self) -> str:
-        """A short hash of what is trained on: the classes, all layouts and instance maps, and of each photograph its
-        size and last bytes (a PNG's last bytes hold a checksum of its pixels)."""
+        """A short hash of what is trained on: the classes, all layouts, instance maps and inputs, and of each
+        photograph its size and last bytes (a PNG's last bytes hold a checksum of its pixels)."""
         digest = hashlib.sha256(repr(self.classes).encode())
         for pair in self.pairs:
-            files = (_digest(pair.layout, True), _digest(pair.photo, False), _digest(pair.instances, True))
+            files = (digest_of(pair.layout, True), digest_of(pair.photo, False), digest_of(pair.instances, True))
+            if self.parts != ("layouts",):
+                files = (*files, digest_of(pair.input, True))
             digest.update(f"{pair.stem!r} {files}\n".encode())
         return digest.hexdigest()[:16]
 
@@ -180,44 +284,79 @@ class Folder:
         """The scene `index` as the number `draw` makes it: equal numbers give equal flips and crops."""
         index, draw = key
         pair = self.pairs[index]
-        classes = read_labels(pair.layout)
-        photo = None if pair.photo is None else read_photo(pair.photo)
+        classes = read_labels(pair.layout) if pair.layout else None
+        image = read_input(pair.input, self.spec) if pair.input else None
+        photo = self._photo(pair.photo) if pair.photo else None
         instances = read_labels(pair.instances).astype(np.int32) if pair.instances and self.spec.instances else None
-        for other, path in ((photo, pair.photo), (instances, pair.instances)):
-            if other is not None and other.shape[:2] != classes.shape:
-                raise UserError(f"{path}: is {shape(other)}, but its layout {pair.layout.name} is {shape(classes)}")
-        layout = Layout(torch.from_numpy(classes)[None])
-        check_layout(layout, self.spec, str(pair.layout))
-        classes, photo, instances = self._view(classes, photo, instances, np.random.default_rng(draw))
-        return Scene(
-            Condition(
-                Layout(
-                    torch.from_numpy(np.ascontiguousarray(classes))[None],
-                    None if instances is None else torch.from_numpy(np.ascontiguousarray(instances))[None],
-                )
-            ),
-            None if photo is None else from_pixels(np.ascontiguousarray(photo))[None],
-        )
+        found = [array for array in (classes, image, photo) if array is not None]
+        what = "layout" if pair.layout else "input"
+        for other, path in ((image, pair.input), (photo, pair.photo), (instances, pair.instances)):
+            if other is not None and other.shape[:2] != found[0].shape[:2]:
+                raise UserError(f"{path}: is {shape(other)}, but its {what} {pair.first.name} is {shape(found[0])}")
+        if classes is not None:
+            check_layout(Layout(torch.from_numpy(classes)[None]), self.spec, str(pair.layout))
+        view = View((found[0].shape[0], found[0].shape[1]), self.size, self.fit, self.flip, np.random.default_rng(draw))
+        layout = None
+        if classes is not None:
+            objects = None if instances is None else torch.from_numpy(view.labels(instances))[None]
+            layout = Layout(torch.from_numpy(view.labels(classes))[None], objects)
+        return Scene(Condition(layout, None if image is None else view(image)), None if photo is None else view(photo))
 
-    def _view(
-        self, classes: np.ndarray, photo: np.ndarray | None, instances: np.ndarray | None, draw: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-        """Resize, crop and flip photograph, layout and instances alike."""
+    def _photo(self, path: Path) -> np.ndarray:
+        if not self.as_photos:
+            return read_as(path, self.spec.photo_channels, self.spec.photo_bits)
+        return read_photo(path) if self.parts == ("layouts",) and path.suffix != ".npy" else read_as(path, 3, 8)
+
+
+class View:
+    """How a scene is seen: resized, cropped and flipped, all of its parts alike.
+
+    Args:
+        native: height and width of its files.
+        size: at which it is seen; None: at its own.
+        fit: as in `Folder`.
+        flip: mirror every second draw.
+        draw: draws whether to mirror, and the window.
+    """
+
+    def __init__(self, native: Size, size: Size | None, fit: Fit, flip: bool, draw: np.random.Generator):
         mirrored, place = draw.random() < 0.5, draw.random(2)
-        size = self.size or (classes.shape[0], classes.shape[1])
-        whole = size
-        if self.fit == "crop":  # cover the size, keeping the aspect
-            scale = max(size[0] / classes.shape[0], size[1] / classes.shape[1])
-            whole = (max(size[0], round(classes.shape[0] * scale)), max(size[1], round(classes.shape[1] * scale)))
-        top, left = (int(p * (w - s + 1)) for p, w, s in zip(place, whole, size, strict=True))
-        window = (slice(top, top + size[0]), slice(left, left + size[1]))
+        size = size or native
+        self.whole, self.mirrored = size, flip and mirrored
+        if fit == "crop":  # cover the size, keeping the aspect
+            scale = max(size[0] / native[0], size[1] / native[1])
+            self.whole = (max(size[0], round(native[0] * scale)), max(size[1], round(native[1] * scale)))
+        top, left = (int(p * (w - s + 1)) for p, w, s in zip(place, self.whole, size, strict=True))
+        self.window = (slice(top, top + size[0]), slice(left, left + size[1]))
 
-        def view(array: np.ndarray, resize: object) -> np.ndarray:
-            cut = resize(array, whole)[window]  # pyright: ignore[reportCallIssue]
-            return cut[:, ::-1] if self.flip and mirrored else cut
+    def labels(self, maps: np.ndarray) -> np.ndarray:
+        """Integers [h, w], by the nearest rule."""
+        return self._cut(resize_labels(maps, self.whole))
 
-        return (
-            view(classes, resize_labels),
-            None if photo is None else view(photo, resize_photo),
-            None if instances is None else view(instances, resize_labels),
-        )
+    def __call__(self, raster: np.ndarray) -> torch.Tensor:
+        """An image [h, w, c] as a batch of one in [-1, 1], bicubic with antialiasing."""
+        return from_pixels(self._cut(resize_raster(raster, self.whole)))[None]
+
+    def _cut(self, array: np.ndarray) -> np.ndarray:
+        cut = array[self.window]
+        return np.ascontiguousarray(cut[:, ::-1] if self.mirrored else cut)
+
+
+def with_forms(spec: SceneSpec, image: Form | None, photo: Form | None) -> SceneSpec:
+    """A specification with the channels and bits of these files; an opacity counts in inputs alone."""
+    if image is not None:
+        spec = replace(spec, image_channels=image.channels, image_bits=image.bits)
+    return spec if photo is None else replace(spec, photo_channels=photo.colours, photo_bits=photo.bits)
+
+
+def read_input(path: Path, spec: SceneSpec) -> np.ndarray:
+    """Read an input that has the channels and bits of a specification.
+
+    Raises:
+        UserError: where it has others, or cannot be read.
+    """
+    raster = read_raster(path)
+    if (raster.shape[2], bits_of(raster)) != (spec.image_channels, spec.image_bits):
+        ours, theirs = kind_of(raster.shape[2], bits_of(raster)), kind_of(spec.image_channels, spec.image_bits)
+        raise UserError(f"{path}: has {ours}, but the others have {theirs}; all inputs must be alike")
+    return raster

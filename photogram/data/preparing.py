@@ -78,6 +78,7 @@ class PreparedSplit:
     layouts: int
     photos: int
     instances: int
+    inputs: int = 0
 
 
 @dataclass(frozen=True)
@@ -200,10 +201,12 @@ def carry_out_with(
             be written.
     """
     _check_twins(plan)
-    _check_record(plan, out)
+    record = _record(plan)
+    check_record(record, out)
+    check_classes(plan.classes, out)
     todo = [item for item in plan.items if not done(item)]
     try:
-        _make_folders(plan, out)
+        make_folders({target.parent for item in plan.items for _, target in _files(item, out)}, out, record)
     except OSError as e:
         raise UserError(f"{out}: cannot be written ({e.strerror or e})") from None
 
@@ -256,16 +259,12 @@ def _check_twins(plan: Plan) -> None:
 
 def _record(plan: Plan) -> dict[str, object]:
     classes = [[c.name, list(c.color), c.void] for c in plan.classes]
-    return {
-        "preparer": plan.preparer,
-        "source": str(plan.source.resolve()),
-        "settings": plan.settings,
-        "classes": classes,
-    }
+    asked = {"preparer": plan.preparer, "source": str(plan.source.resolve())}
+    return {**asked, "settings": plan.settings, "classes": classes}
 
 
-def _check_record(plan: Plan, out: Path) -> None:
-    """Refuse to write into a folder that is not ours, or was prepared otherwise."""
+def check_record(wanted: dict[str, object], out: Path) -> None:
+    """Refuse, with a `UserError`, to write into a folder that is not ours, or was prepared otherwise than `wanted`."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not out.is_dir():
@@ -279,11 +278,15 @@ def _check_record(plan: Plan, out: Path) -> None:
         before = json.loads(record.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as e:
         raise UserError(f"{record}: cannot be read as JSON ({e}); choose another --out") from None
-    difference = _difference("", before, json.loads(json.dumps(_record(plan))))
+    difference = _difference("", before, json.loads(json.dumps(wanted)))
     if difference:
         raise UserError(f"{out}: was prepared with {difference}; choose another --out or remove this one")
+
+
+def check_classes(classes: tuple[SceneClass, ...], out: Path) -> None:
+    """Refuse, with a `UserError`, a folder whose `classes.json` was changed by hand."""
     written = out / "classes.json"
-    if written.exists() and read_classes(written) != plan.classes:
+    if written.exists() and read_classes(written) != classes:
         raise UserError(f"{written}: was changed since it was prepared; choose another --out to prepare again")
 
 
@@ -323,18 +326,18 @@ def is_done(source: Path, target: Path) -> bool:
         return False
 
 
-def _make_folders(plan: Plan, out: Path) -> None:
-    folders = {target.parent for item in plan.items for _, target in _files(item, out)}
+def make_folders(folders: set[Path], out: Path, record: dict[str, object]) -> None:
+    """Make folders in `out`, clear away what killed runs left half written in them, and keep what was asked."""
     for folder in sorted(folders):
         folder.mkdir(parents=True, exist_ok=True)
-        if out.resolve() not in folder.resolve().parents:
+        if out.resolve() not in (folder.resolve(), *folder.resolve().parents):
             raise UserError(f"{folder}: is a link that leads out of {out}; remove it")
         for left in folder.glob(".*.partial"):  # what a killed run left behind
             if not _runs_still(left):
                 left.unlink(missing_ok=True)
     if not (out / RECORD).exists():
         with replacing(out / RECORD) as file:
-            file.write((json.dumps(_record(plan), indent=1) + "\n").encode())
+            file.write((json.dumps(record, indent=1) + "\n").encode())
 
 
 def _runs_still(partial: Path) -> bool:

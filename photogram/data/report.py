@@ -28,10 +28,13 @@ class SplitCount:
     layouts: int
     photos: int
     pairs: int
-    """Layouts with a photograph."""
+    """Layouts, or inputs, with a photograph."""
     instances: int
     read: int
     """Scenes that were read: all of them, but for a quick check of a large folder."""
+    inputs: int
+    scenes: int
+    """What can be looked at: layouts, inputs, both together, or photographs where there is no more."""
 
 
 @dataclass(frozen=True)
@@ -130,13 +133,16 @@ def render(report: Report, console: Console) -> None:
 
 def _split_table(report: Report) -> Table:
     table = Table(title=Text(report.root), title_justify="left")
-    for name in ("split", "layouts", "photos", "pairs", "instance maps", "instances", "height x width"):
+    asked = any(count.inputs for count in report.splits.values())
+    inputs = ("inputs",) if asked else ()
+    for name in ("split", *inputs, "layouts", "photos", "pairs", "instance maps", "instances", "height x width"):
         table.add_column(name, justify="left" if name in ("split", "height x width") else "right")
     for split, count in report.splits.items():
         objects = report.instances.get(split)
         sizes = [f"{size} ({n})" if n > 1 else size for size, n in report.sizes[split].items()]
         table.add_row(
             Text(split),
+            *([f"{count.inputs:,}"] if asked else []),
             *(f"{n:,}" for n in (count.layouts, count.photos, count.pairs, count.instances)),
             f"{objects.objects:,}" if objects else "",
             ", ".join(sizes[:3]) + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""),

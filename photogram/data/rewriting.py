@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from photogram.data.folder import pair_files
+from photogram.data.folder import pair_files, refuse_twins
 from photogram.data.preparing import SourceScene
 from photogram.errors import UserError
 from photogram.images import read_labels
@@ -39,16 +39,14 @@ def split_scenes(folder: Path, split: str, warnings: list[str]) -> list[SourceSc
         UserError: where two files share a stem.
     """
     pairing = pair_files(folder)
-    if pairing.twins:
-        first, second = pairing.twins[0]
-        raise UserError(f"{second}: has the same stem as {first.name}; which one is meant? Remove one")
+    refuse_twins(pairing)
     for paths, what in (
         (pairing.lonely_photos, "photographs without a layout"),
         (pairing.lonely_instances, "instance maps without a layout"),
         (pairing.strangers, "files of unknown types"),
     ):
         warnings += [f"{paths[0]}: left out ({len(paths)} {what})"] if paths else []
-    return [SourceScene(split, p.stem, p.layout, p.photo, p.instances) for p in pairing.pairs]
+    return [SourceScene(split, p.stem, p.layout, p.photo, p.instances) for p in pairing.pairs if p.layout]
 
 
 def read_layout(path: Path, count: int) -> np.ndarray:

@@ -11,8 +11,6 @@ import hashlib
 import itertools
 import math
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,8 +20,8 @@ from torch import Tensor
 
 from photogram.data.known_classes import cityscapes_19
 from photogram.errors import UserError
-from photogram.generator import CARD, CONFIG, WEIGHTS
 from photogram.images import PIXEL_LIMIT
+from photogram.interop.files import check_room, leaving_nothing_half
 from photogram.interop.tensorflow import Checkpoint, Entry, open_checkpoint
 from photogram.outputs import writing
 from photogram.progress import progress
@@ -93,10 +91,10 @@ def import_crn(checkpoint: str | Path, *, out: str | Path, quiet: bool = False) 
             holds anything.
     """
     out = Path(out)
-    _check_room(out)
+    check_room(out)
     source = open_checkpoint(checkpoint)
     form, network = read_crn(source, quiet)
-    with _leaving_nothing_half(out), writing(out):
+    with leaving_nothing_half(out), writing(out):
         network.save_pretrained(out, _card(network, form, source))
     parameters = sum(p.numel() for p in network.parameters())
     return Imported(out, form, parameters, len(source.entries) - len(variables(form)))
@@ -231,38 +229,6 @@ def _check_entry(source: Checkpoint, name: str, entry: Entry, shape: tuple[int, 
 
 
 # --- the folder ------------------------------------------------------------------------------------------------------
-
-
-def _check_room(out: Path) -> None:
-    """Refuse a place that holds anything, before much is read."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: is a file, not a folder; give another --out")
-    with writing(out):
-        others = sorted(p.name for p in out.iterdir() if not _is_left_over(p)) if out.exists() else []
-    if others:
-        raise UserError(f"{out}: is not empty ({others[0]} is there); give another --out")
-
-
-def _is_left_over(path: Path) -> bool:
-    """A file of a `photogram.images.replacing` that was killed."""
-    return re.fullmatch(r"\..*\.partial", path.name) is not None and path.is_file()
-
-
-@contextmanager
-def _leaving_nothing_half(out: Path) -> Iterator[None]:
-    """Remove a network that was written in part, from a folder that was empty or not there before."""
-    made = not out.exists()
-    try:
-        if not made:
-            for left_over in filter(_is_left_over, out.iterdir()):
-                left_over.unlink()
-        yield
-    except BaseException:
-        for name in (CONFIG, WEIGHTS, CARD):
-            (out / name).unlink(missing_ok=True)
-        if made and out.is_dir():
-            out.rmdir()
-        raise
 
 
 def _card(network: CascadedRefinementNetwork, form: Form, source: Checkpoint) -> str:

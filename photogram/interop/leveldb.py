@@ -11,16 +11,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from photogram.interop.crc32c import crc32c, unmasked
+from photogram.interop.files import Damaged
 
 ENTRY_LIMIT = 20_000
 KEY_LIMIT = 1024
 """Bytes of the longest key: keys that share long beginnings make a small file large."""
 
 _FOOTER, _TRAILER, _MAGIC = 48, 5, 0xDB4775248B80FB57
-
-
-class Damaged(ValueError):
-    """What is wrong with a file, without its name."""
 
 
 def read_table(data: bytes) -> dict[bytes, bytes]:

@@ -13,9 +13,8 @@ from __future__ import annotations
 import math
 import os
 import re
-import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -27,7 +26,8 @@ import numpy as np
 from photogram.collecting import is_there
 from photogram.errors import UserError
 from photogram.interop.crc32c import crc32c, unmasked
-from photogram.interop.leveldb import Cursor, Damaged, read_table, shown
+from photogram.interop.files import Damaged, opened
+from photogram.interop.leveldb import Cursor, read_table, shown
 
 INDEX_LIMIT = 4 << 20
 """Bytes of the largest index that is read; that of a network with a thousand variables has a hundredth of it."""
@@ -198,19 +198,8 @@ def _beside(prefix: Path, ending: str) -> Path:
     return prefix.with_name(prefix.name + ending)
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[BufferedReader]:
-    """Open a regular file; whatever the system answers becomes one line that names the file."""
-    try:
-        regular = stat.S_ISREG(path.stat().st_mode)  # before it is opened: a pipe would wait for its writer
-        with path.open("rb") if regular else nullcontext() as file:
-            if file is None:
-                raise UserError(f"{path}: is no regular file")
-            yield file
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; a checkpoint is NAME.index and NAME.data-00000-of-00001") from None
-    except OSError as e:
-        raise UserError(f"{path}: cannot be read ({e.strerror or e})") from None
+def _open(path: Path) -> AbstractContextManager[BufferedReader]:
+    return opened(path, "a checkpoint is NAME.index and NAME.data-00000-of-00001")
 
 
 # --- what the table says ---------------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal, runtime_checkable
 from typing import Protocol as Typed
-from typing import runtime_checkable
 
 import numpy as np
 import torch
@@ -38,7 +38,8 @@ from photogram.metrics.pictures import Pictures
 from photogram.metrics.protocol import Protocol
 from photogram.metrics.result import Result
 from photogram.progress import progress
-from photogram.scene import SceneSpec, from_pixels, shape, to_pixels
+from photogram.rasters import as_rgb
+from photogram.scene import SceneSpec, draw, from_pixels, shape, to_levels, to_pixels
 
 BATCH = 8
 LEAST = 4
@@ -82,7 +83,7 @@ class Reals:
     scenes_digest: str
     digest: str
     recent: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, init=False, repr=False)
-    """The photographs and layouts that were read last."""
+    """The photographs that were read last, and the layouts, or inputs where there are none."""
 
     @property
     def spec(self) -> SceneSpec:
@@ -93,27 +94,52 @@ class Reals:
         return self._read(n)[0]
 
     def layout(self, n: int) -> np.ndarray:
-        """Classes [h, w]."""
+        """Classes [h, w], of scenes that have layouts."""
+        assert self.spec.num_classes
         return self._read(n)[1]
+
+    def asked(self, n: int) -> np.ndarray:
+        """What the painting was asked to show, to be looked at: uint8 RGB [h, w, 3]."""
+        found = self._read(n)[1]
+        return draw(found, self.spec) if self.spec.num_classes else as_rgb(found)
+
+    def scene_bytes(self, n: int) -> bytes:
+        """What tells the scenes of a protocol from others: classes, or the input's levels, in little-endian bytes."""
+        found = self._read(n)[1]
+        kind = "<i4" if self.spec.num_classes else found.dtype.newbyteorder("<")
+        return found.astype(kind).tobytes()
 
     def _read(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         if n not in self.recent:
             scene = self.folder[n, 0]
-            assert scene.photo is not None and scene.condition.layout is not None
+            layout, image = scene.condition
+            asked = None if layout is None else layout.classes[0].numpy()
+            if image is not None:
+                asked = to_levels(image[0], self.spec.image_bits)
+            assert scene.photo is not None and asked is not None
             if len(self.recent) == 2 * BATCH:
                 del self.recent[next(iter(self.recent))]
-            self.recent[n] = to_pixels(scene.photo[0]).numpy(), scene.condition.layout.classes[0].numpy()
+            self.recent[n] = as_rgb(to_pixels(scene.photo[0]).numpy()), asked
         return self.recent[n]
 
 
+def judged_from(data: Path, split: str) -> Literal["layouts", "images"]:
+    """What the scenes of a split are known by: layouts, or inputs where there are none."""
+    inputs_alone = (Path(data) / split / "inputs").is_dir() and not (Path(data) / split / "layouts").is_dir()
+    return "images" if inputs_alone else "layouts"
+
+
 def reals_of(data: Path, protocol: Protocol, quiet: bool = False) -> Reals:
-    """The photographs and layouts of the protocol's split.
+    """The photographs of the protocol's split, as RGB of 8 bits, and its layouts, or inputs where there are none.
 
     Raises:
         UserError: where there are fewer than the protocol asks for, or too few for any judgement; they are other scenes
             than its own; or it ignores a class that they do not have.
     """
-    folder = Folder(data, protocol.split, size=protocol.size)
+    with_layouts = (Path(data) / protocol.split / "layouts").is_dir()
+    folder = Folder(data, protocol.split, size=protocol.size, learns_from=judged_from(data, protocol.split))
+    if protocol.frames and not with_layouts:
+        raise UserError(f"{data}: has no layouts, by which {protocol.name} tells what moves between frames")
     count = protocol.count or len(folder)
     if len(folder) < count:
         raise UserError(f"{data}: {protocol.split} has {len(folder)} photographs, but {protocol.name} judges {count}")
@@ -130,12 +156,13 @@ def reals_of(data: Path, protocol: Protocol, quiet: bool = False) -> Reals:
     scenes, reals = hashlib.sha256(), hashlib.sha256()
     with progress("reading photographs", count, 0, quiet) as advance:
         for n in range(count):
-            scenes.update(found.layout(n).astype("<i4").tobytes())
+            scenes.update(found.scene_bytes(n))
             reals.update(found.photo(n).tobytes())
             advance(found.names[n])
+    asked = "layouts" if with_layouts else "inputs"
     if protocol.scenes and scenes.hexdigest() != protocol.scenes:
         raise UserError(
-            f"{data}: its {protocol.split} layouts at {shape(protocol.size)} are not those of {protocol.name} (hash "
+            f"{data}: its {protocol.split} {asked} at {shape(protocol.size)} are not those of {protocol.name} (hash "
             f"{scenes.hexdigest()[:12]}, not {protocol.scenes[:12]}); numbers of other scenes do not compare. In a "
             "protocol of your own with another size, split or count, leave `scenes` empty"
         )

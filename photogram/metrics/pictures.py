@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from photogram.errors import UserError
-from photogram.images import PHOTO_SUFFIXES, image_size, read_photo
+from photogram.images import PHOTO_SUFFIXES
+from photogram.rasters import raster_form, read_rgb
 from photogram.scene import Size, shape
 
-NOT_JUDGED = ("sheet", "animation")
-"""What `synthesize` leaves beside its paintings."""
+NOT_JUDGED = ("sheet", "animation", "morph")
+"""What `synthesize` and `sample` leave beside their paintings."""
 
 
 class Pictures:
@@ -52,19 +53,19 @@ class Pictures:
         return list(self.paths)
 
     def read(self, name: str, size: Size | None = None) -> np.ndarray:
-        """One image, uint8 RGB [h, w, 3].
+        """One image, uint8 RGB [h, w, 3]: of 16 bits the upper 8, of one channel three.
 
         Raises:
             UserError: where it cannot be read, or is not of that size. Nothing is resized: a measure of resized
                 paintings would measure the resizing.
         """
         path = self.paths[name]
-        if size is not None and image_size(path) != size:
+        if size is not None and (found := raster_form(path).size) != size:
             raise UserError(
-                f"{path}: is {shape(image_size(path))}, but the protocol judges {shape(size)}; paint at that size "
+                f"{path}: is {shape(found)}, but the protocol judges {shape(size)}; paint at that size "
                 "(`photogram synthesize --size`), nothing is resized here"
             )
-        return read_photo(path)
+        return read_rgb(path)
 
     def require(self, names: Sequence[str]) -> None:
         """Refuse to judge where images are missing.

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from photogram.generator import Generator, Network, Reader
 from photogram.metrics.consistency import Confusion
@@ -49,7 +50,7 @@ class Watch:
             assert photo is not None
             painting = network.sample(condition, seed=0).cpu()
             with torch.no_grad():
-                found.append(self.lpips(painting.float(), photo))
+                found.append(self.lpips(_rgb(painting.float()), _rgb(photo)))
         distance = float(torch.cat(found).double().mean())
         return Watched({f"LPIPS[{self.lpips.name}]": distance}, -distance)
 
@@ -64,3 +65,8 @@ class Watch:
             return Watched({"mean_iou": math.nan, "pixel_accuracy": math.nan}, math.nan)
         scores = confusion.scores()
         return Watched({"mean_iou": scores.mean_iou, "pixel_accuracy": scores.pixel_accuracy}, scores.mean_iou)
+
+
+def _rgb(photo: Tensor) -> Tensor:
+    """What LPIPS can see of any number of channels [n, c, h, w]: one, or the first three."""
+    return photo[:, :1] if photo.shape[1] < 3 else photo[:, :3]

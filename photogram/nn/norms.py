@@ -17,6 +17,9 @@ from torch import Tensor, nn
 Norm = Literal["batch", "instance"]
 """Batch norm with a scale and a shift a channel (Ioffe and Szegedy 2015); instance norm with neither (Ulyanov et al.
 2016)."""
+JudgingNorm = Literal["batch", "instance", "layer"]
+"""What a discriminator may have besides: layer norm with a scale and a shift a channel (Ba et al. 2016), for games
+whose penalty is on each picture by itself."""
 Statistics = Literal["batch", "image", "running"]
 """Means and variances of the whole batch, of each image by itself, or the running averages of training."""
 
@@ -56,6 +59,13 @@ class InstanceNorm(nn.Module):
 def norm_layer(kind: Norm, channels: int, running: bool = True) -> BatchNorm | InstanceNorm:
     """The norm of that kind, for so many channels."""
     return BatchNorm(channels, running) if kind == "batch" else InstanceNorm()
+
+
+def judging_norm(kind: JudgingNorm, channels: int) -> nn.Module:
+    """The norm of that kind in a discriminator, which keeps no running averages."""
+    if kind == "layer":
+        return nn.GroupNorm(1, channels)  # one group: over all channels and places of a picture
+    return norm_layer(kind, channels, running=False)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from photogram.errors import UserError
 from photogram.nn.layout_conv import LayoutLevel, layer
-from photogram.nn.norms import Norm, norm_layer
+from photogram.nn.norms import JudgingNorm, judging_norm
 from photogram.scene import Size
 
 Shown = Float[Tensor, "n c h w"] | tuple[LayoutLevel | Float[Tensor, "n l h w"], Float[Tensor, "n c h w"]]
@@ -31,17 +31,17 @@ class PatchDiscriminator(nn.Module):
         channels: of the pictures, with those of the condition where it is shown too.
         width: features of the first convolution; they double up to eightfold.
         patch: pixels a side that one logit sees, one of `STRIDED`.
-        norm: batch or instance.
+        norm: batch, instance or layer.
     """
 
-    def __init__(self, channels: int, width: int = 64, patch: int = 70, norm: Norm = "batch"):
+    def __init__(self, channels: int, width: int = 64, patch: int = 70, norm: JudgingNorm = "batch"):
         super().__init__()
         strided = STRIDED[patch]
         kernel, pad = (4, 1) if strided else (1, 0)
         widths = [width * min(2**n, 8) for n in range(strided + 1)] if strided else [width, 2 * width]
-        bias = norm != "batch"  # it shifts by itself
+        bias = norm == "instance"  # the others shift by themselves
         self.convs = nn.ModuleList()
-        self.norms = nn.ModuleList(norm_layer(norm, c, running=False) for c in widths[1:])
+        self.norms = nn.ModuleList(judging_norm(norm, c) for c in widths[1:])
         for n, (c_in, c_out) in enumerate(zip((channels, *widths), widths, strict=False)):
             stride = 2 if n < strided else 1
             self.convs.append(nn.Conv2d(c_in, c_out, kernel, stride, pad, bias=bias or n == 0))

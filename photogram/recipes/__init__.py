@@ -8,13 +8,16 @@ from typing import Any
 
 from photogram.errors import UserError
 from photogram.generator import CONFIG, Network, read_config
+from photogram.recipes.colorization import Colorization
 from photogram.recipes.crn import CRN
 from photogram.recipes.crn_baselines import EncoderDecoder, FullResolution
+from photogram.recipes.cyclegan import CycleGAN
+from photogram.recipes.gan import GAN
 from photogram.recipes.gan_segmentation import GANSegmentation
 from photogram.recipes.pix2pix import Pix2Pix
 from photogram.recipes.segmenter import Segmenter
 
-Recipe = CRN | FullResolution | EncoderDecoder | Pix2Pix | GANSegmentation | Segmenter
+Recipe = CRN | FullResolution | EncoderDecoder | GAN | Pix2Pix | CycleGAN | Colorization | GANSegmentation | Segmenter
 """The union of all recipes; the command line and the conformance tests iterate over its members."""
 
 
@@ -24,8 +27,8 @@ def members(union: Any = Recipe) -> tuple[type[Any], ...]:
 
 
 def word(recipe: type[Any]) -> str:
-    """What a recipe is called on the command line: `FullResolution` is full-resolution."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", recipe.__name__).lower()
+    """What a recipe is called on the command line: `FullResolution` is full-resolution, and `CycleGAN` one word."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])(?!GAN)|(?<=[A-Z])(?=[A-Z][a-z])", "-", recipe.__name__).lower()
 
 
 def load(folder: str | Path) -> Any:

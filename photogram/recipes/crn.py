@@ -41,7 +41,7 @@ from photogram.nn.perceptual import (
 )
 from photogram.nn.strips import conv_of_upsampled
 from photogram.nn.trunks import weights_digest
-from photogram.recipe import Run, layouts_alone
+from photogram.recipe import LearnsFrom, Run, layouts_alone
 from photogram.scene import Condition, Layout, Scene, SceneSpec, class_difference, one_hot
 
 LEAST_FEATHER, MOST_FEATHER = 0.01, 100.0
@@ -278,6 +278,7 @@ class CRN(Regression):
     """Cascaded Refinement Networks (Chen and Koltun 2017): one feed-forward pass from layout to photograph."""
 
     networks: ClassVar[tuple[type[Network], ...]] = (CascadedRefinementNetwork,)
+    learns_from: ClassVar[LearnsFrom] = "layouts"
 
     widths: tuple[int, ...] = (1024, 1024, 1024, 1024, 1024, 512, 512)
     """Features of each refinement module, d_i, from coarse to fine. Their number N and the size give the start size,
@@ -382,6 +383,9 @@ class RegressionTraining:
 
     def published(self) -> dict[str, Generator]:
         return {"generator": self.published_generator}
+
+    def scene_for(self, name: str, scene: Scene) -> Scene:
+        return scene
 
     def state_dict(self) -> dict[str, object]:
         return {

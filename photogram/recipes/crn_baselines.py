@@ -21,7 +21,7 @@ from photogram.generator import Generator, Network
 from photogram.nn.gradients import kept_or_computed_again
 from photogram.nn.layout_conv import LayoutLevel, pyramid
 from photogram.nn.strips import upsampled
-from photogram.recipe import Run, layouts_alone, start_from
+from photogram.recipe import LearnsFrom, Run, layouts_alone, start_from
 from photogram.recipes.crn import (
     RefinementModule,
     Regression,
@@ -134,6 +134,7 @@ class FullResolution(Regression):
     """The full-resolution baseline of Chen and Koltun 2017: dilated convolutions, nothing ever small."""
 
     networks: ClassVar[tuple[type[Network], ...]] = (FullResolutionNetwork,)
+    learns_from: ClassVar[LearnsFrom] = "layouts"
 
     width: int = 128
     """Features of every layer."""
@@ -164,6 +165,7 @@ class EncoderDecoder(Regression):
     """The encoder-decoder baseline of Chen and Koltun 2017: the layout at full resolution alone, down and up again."""
 
     networks: ClassVar[tuple[type[Network], ...]] = (EncoderDecoderNetwork,)
+    learns_from: ClassVar[LearnsFrom] = "layouts"
 
     down: tuple[int, ...] = (64, 128, 256, 512, 512, 512, 512)
     """Features of each level of the encoder, from fine to coarse."""

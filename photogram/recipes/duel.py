@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from photogram.generator import Generator
+from photogram.nn import diagnostics
 from photogram.nn.norms import share_statistics
+from photogram.optim import average_decay, ema
 from photogram.recipe import Run
+from photogram.scene import Scene
 
 
 class Duel:
@@ -20,14 +25,28 @@ class Duel:
 
     Args:
         run: the accelerator.
-        generator: what is published, as `published_generator`; trained as `generator`.
+        generator: kept as `published_generator`, and published unless an average of it is; trained as `generator`.
         discriminator: as `judging`; trained as `discriminator`.
         learning_rate: Adam's step size, for both.
         beta1: Adam's decay of the first moment; that of the second is 0.999.
+        average: half-life, in photographs shown, of a moving average of the generator, which is published in its place;
+            0: none.
     """
 
-    def __init__(self, run: Run, generator: Generator, discriminator: nn.Module, learning_rate: float, beta1: float):
+    def __init__(
+        self,
+        run: Run,
+        generator: Generator,
+        discriminator: nn.Module,
+        learning_rate: float,
+        beta1: float,
+        average: float = 0.0,
+    ):
         self.run, self.published_generator, self.judging = run, generator, discriminator
+        self.shown = run.batch_size * run.accelerator.num_processes  # photographs a step
+        self.half_life, self.averaged = average, None
+        if average:
+            self.averaged = copy.deepcopy(generator).requires_grad_(False).to(run.accelerator.device)
         self.generator, self.generator_adam = self._prepared(generator, learning_rate, beta1)
         self.discriminator, self.discriminator_adam = self._prepared(discriminator, learning_rate, beta1)
 
@@ -45,8 +64,50 @@ class Duel:
         if self.run.accelerator.num_processes > 1:
             share_statistics(self.published_generator, self.run.mean)
 
+    def end_step(self, seen: int) -> None:
+        """Share statistics and move the average; to be called after a step's last change of weights.
+
+        Args:
+            seen: photographs shown before the step, over all processes.
+        """
+        self.share_statistics()
+        if self.averaged is not None:
+            ema(self.averaged, self.published_generator, average_decay(self.half_life, seen, self.shown))
+
+    def diagnosed(
+        self,
+        seen: int,
+        photo: Float[Tensor, "n c h w"],
+        fake: Float[Tensor, "n c h w"],
+        game: str = "vanilla",
+        logits: tuple[Tensor, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """What is to be seen of every fifth step, to be logged after its losses; called after the last backward pass.
+
+        Nothing of the others: lengths of gradients take as long as reading all of them, some per cent of a small step.
+
+        Args:
+            seen: photographs shown before the step, over all processes.
+            photo: photographs as the discriminator met them, without augmentation.
+            fake: paintings, the same.
+            game: what is played for.
+            logits: of photographs and of paintings, in the discriminator's step; None where nobody judged.
+        """
+        if (seen // self.shown + 1) % diagnostics.EVERY:
+            return {}
+        found = {"gradient/generator": diagnostics.gradient_norm(self.published_generator)}
+        if logits is not None:
+            found["gradient/discriminator"] = diagnostics.gradient_norm(self.judging)
+            found = {**diagnostics.accuracy(game, *logits), **found}
+        for name, pictures in (("paintings", fake.detach()), ("photographs", photo)):
+            found |= diagnostics.of_pictures(name, pictures)
+        return found
+
     def published(self) -> dict[str, Generator]:
-        return {"generator": self.published_generator}
+        return {"generator": self.published_generator if self.averaged is None else self.averaged}
+
+    def scene_for(self, name: str, scene: Scene) -> Scene:
+        return scene
 
     def state_dict(self) -> dict[str, object]:
         return {name: part.state_dict() for name, part in self._parts().items()}
@@ -61,4 +122,5 @@ class Duel:
             "generator_adam": self.generator_adam,
             "discriminator": self.judging,
             "discriminator_adam": self.discriminator_adam,
+            **({} if self.averaged is None else {"averaged": self.averaged}),
         }

@@ -31,11 +31,12 @@ from torch import Tensor, nn
 from photogram.errors import UserError, unfit
 from photogram.generator import Generator, Network, NoOptions
 from photogram.losses import discriminator_loss, generator_loss
+from photogram.nn.augment import Augmentation, augmented, check_policy
 from photogram.nn.layout_conv import LayoutLevel, layer
 from photogram.nn.norms import BatchNorm, Statistics
 from photogram.nn.trunks import weights_digest
 from photogram.optim import frozen, init_normal
-from photogram.recipe import Run, layouts_alone, start_from
+from photogram.recipe import LearnsFrom, Run, layouts_alone, start_from
 from photogram.recipes.duel import Duel
 from photogram.recipes.segmenter import STRIDE, SegmentationNetwork, counted, cross_entropy
 from photogram.scene import Condition, Layout, Scene, SceneSpec, Size, class_difference, shape
@@ -143,6 +144,7 @@ class GANSegmentation:
     """GAN with semantic segmentation (a baseline of Chen and Koltun 2017): an image GAN and a frozen segmenter."""
 
     networks: ClassVar[tuple[type[Network], ...]] = (BottleneckGenerator,)
+    learns_from: ClassVar[LearnsFrom] = "layouts"
 
     segmenter: str = ""
     """The published segmenter that reads paintings, a folder such as runs/segmenter; it must read the data's classes.
@@ -158,6 +160,12 @@ class GANSegmentation:
     """Adam's step size, for both."""
     beta1: float = 0.5
     """Adam's decay of the first moment; that of the second is 0.999."""
+    average: float = 0.0
+    """Publish a moving average of the generator's weights, of this half-life in photographs shown, whose paintings
+    change less from step to step; 0: publish the weights of the last step."""
+    augment: tuple[Augmentation, ...] = ()
+    """Augment what the discriminator is shown, paintings too, by some of color, translation and cutout (Zhao et al.
+    2020): for data so small, some hundred photographs, that it would learn them by heart."""
 
     def check(self) -> None:
         """Refuse values that no training can have.
@@ -172,12 +180,14 @@ class GANSegmentation:
             )
         _check_widths("widths", self.widths)
         _check_widths("discriminator_widths", self.discriminator_widths)
-        if not 0 <= self.segmentation < math.inf:
-            raise unfit("segmentation", self.segmentation, "must be 0 or more, and finite")
+        for name in ("segmentation", "average"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise unfit(name, getattr(self, name), "must be 0 or more, and finite")
         if not 0 < self.learning_rate < math.inf:
             raise unfit("learning_rate", self.learning_rate, "must be above 0 and finite")
         if not 0 <= self.beta1 < 1:
             raise unfit("beta1", self.beta1, "must be 0 or more, and below 1")
+        check_policy("augment", self.augment)
 
     def size_multiple(self) -> int:
         """Heights and widths that the recipe can train at are multiples of this: of both networks and the segmenter."""
@@ -200,7 +210,7 @@ class GANSegmentationTraining(Duel):
         start_from(run, generator)
         discriminator = PictureDiscriminator(run.spec.photo_channels, run.spec.size, recipe.discriminator_widths)
         init_normal(discriminator)
-        super().__init__(run, generator, discriminator, recipe.learning_rate, recipe.beta1)
+        super().__init__(run, generator, discriminator, recipe.learning_rate, recipe.beta1, recipe.average)
         self.segmenter = segmenter.to(run.accelerator.device)
 
     def step(self, scene: Scene, seen: int) -> dict[str, Tensor]:
@@ -211,22 +221,29 @@ class GANSegmentationTraining(Duel):
             fake = self.generator(scene.condition.layout)
 
         # Discriminator: tell the photograph from the painting.
-        with accelerator.autocast():
-            on_real, on_fake = self.discriminator(scene.photo), self.discriminator(fake.detach())
+        on_real, on_fake = self.judge(scene.photo), self.judge(fake.detach())
         d_loss = discriminator_loss("vanilla", on_real, on_fake)
         accelerator.backward(d_loss)
         self.discriminator_adam.step()
 
         # Generator: be taken for a photograph, and be read as the layout that was asked for.
-        with frozen(self.discriminator), accelerator.autocast():
-            adversarial = generator_loss("vanilla", self.discriminator(fake))
+        with frozen(self.discriminator):
+            adversarial = generator_loss("vanilla", self.judge(fake))
+        with accelerator.autocast():
             logits = self.segmenter(fake)
         misread = cross_entropy(logits.float(), counted(classes, self.run.spec.void))
         loss = adversarial + self.recipe.segmentation * misread
         accelerator.backward(loss)
         self.generator_adam.step()
-        self.share_statistics()
-        return {"loss": loss, "adversarial": adversarial, "segmentation": misread, "discriminator": d_loss}
+        self.end_step(seen)
+        losses = {"loss": loss, "adversarial": adversarial, "segmentation": misread, "discriminator": d_loss}
+        return {**losses, **self.diagnosed(seen, scene.photo, fake, "vanilla", (on_real, on_fake))}
+
+    def judge(self, picture: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1"]:
+        """A logit for each picture, augmented where the recipe says so."""
+        shown = augmented(picture, self.recipe.augment, picture.shape[1], None)
+        with self.run.accelerator.autocast():
+            return self.discriminator(shown)
 
     def facts(self) -> dict[str, str]:
         return {"segmenter's weights": weights_digest(self.segmenter)}

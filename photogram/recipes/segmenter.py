@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from photogram.errors import UserError, unfit
 from photogram.generator import Network, Reader
 from photogram.nn.trunks import IMAGENET, embedded_squeezenet, squeezenet_layers
-from photogram.recipe import Run, start_from
+from photogram.optim import ema
+from photogram.recipe import LearnsFrom, Run, start_from
 from photogram.scene import Scene, SceneSpec
 
 STRIDE = 16
@@ -124,6 +125,7 @@ class Segmenter:
     """A compact network that reads photographs, for segmentation consistency."""
 
     networks: ClassVar[tuple[type[Network], ...]] = (SegmentationNetwork,)
+    learns_from: ClassVar[LearnsFrom] = "layouts"
 
     width: int = 64
     """Features of the context and the decoder; a multiple of 16."""
@@ -222,13 +224,11 @@ class SegmenterTraining:
         right = (logits.argmax(1) == target).sum() / (target != -100).sum().clamp_min(1)
         return {"loss": loss, "pixel_accuracy": right}
 
-    @torch.no_grad()
     def _average(self, seen: int) -> None:
         shown = self.run.batch_size * self.run.accelerator.num_processes
         steps = seen // shown + 1
         decay = min(self.recipe.average ** (shown / 8), steps / (steps + 10))  # at first it forgets faster
-        for ours, theirs in zip(self.averaged.parameters(), self.learning.parameters(), strict=True):
-            ours.lerp_(theirs.to(ours.device), 1 - decay)
+        ema(self.averaged, self.learning, decay)
 
     def facts(self) -> dict[str, str]:
         begun = "SqueezeNet 1.1 (BSD 2-Clause), trained on ImageNet; see NOTICE" if self.recipe.pretrained else "none"
@@ -236,6 +236,9 @@ class SegmenterTraining:
 
     def published(self) -> dict[str, Network]:
         return {"segmenter": self.averaged}
+
+    def scene_for(self, name: str, scene: Scene) -> Scene:
+        return scene
 
     def state_dict(self) -> dict[str, object]:
         return {

@@ -1,0 +1,80 @@
+"""What to do where the diagnostics of an adversarial training are out of range: one plain sentence each.
+
+Judged are means over what the last `STEPS` steps logged, since single steps say little, and none of fewer. The bounds
+are ours, and none is a law; of the first 100 steps of a small pix2pix on the toy world only the checkerboard was
+outside. Diagnostics are what a training logs under names with a stroke (`accuracy/paintings`);
+`photogram.nn.diagnostics` measures them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+STEPS = 100
+"""Steps over which means are taken."""
+
+SURE, LOST = 0.97, 0.2
+"""A discriminator is right of both more often than this, or of one of them less often. Neither side winning is 0.5."""
+FLAT, STEEP = 1e-4, 1e4
+"""Lengths of a network's gradient below and above which it hardly learns, or leaps."""
+CLIPPED = 0.25
+"""By so much the share of black and white values in paintings is above that in photographs."""
+PATTERNED, MORE_PATTERNED = 0.75, 0.15
+"""A checkerboard above this (1/2 is none, 1 nothing else), and by so much above that of photographs."""
+
+
+def is_diagnostic(name: str) -> bool:
+    """Whether what is logged under this name is a diagnostic, and no loss."""
+    return "/" in name
+
+
+def advice(means: Mapping[str, float]) -> list[str]:
+    """What to do, a sentence for each thing that is out of range; none where all is well.
+
+    Args:
+        means: over the last `STEPS` steps, by name; what is missing is not judged.
+    """
+    found: list[str] = []
+    real, fake = means.get("accuracy/photographs"), means.get("accuracy/paintings")
+    if real is not None and fake is not None:
+        if min(real, fake) > SURE:
+            found.append(
+                f"The discriminator is right of {real:.0%} of photographs and {fake:.0%} of paintings, so that the "
+                "generator learns little from it: with few photographs try --augment color translation cutout, else a "
+                "narrower discriminator."
+            )
+        elif min(real, fake) < LOST:
+            what, other = ("photographs", "paintings") if real < fake else ("paintings", "photographs")
+            found.append(
+                f"The discriminator takes {1 - min(real, fake):.0%} of {what} for {other}, so that the generator can "
+                "do as it likes: try a lower --learning-rate, or a wider discriminator."
+            )
+    for name in ("generator", "discriminator"):
+        norm = means.get(f"gradient/{name}")
+        if norm is not None and norm < FLAT:
+            found.append(
+                f"The {name}'s gradient has nearly vanished ({norm:.2g}), so it no longer learns: start again with a "
+                "lower --learning-rate, or from the last good network with --from."
+            )
+        elif norm is not None and norm > STEEP:
+            found.append(f"The {name}'s gradient is very large ({norm:.2g}): lower --learning-rate.")
+    found += _faults(means)
+    return found
+
+
+def _faults(means: Mapping[str, float]) -> list[str]:
+    """Of the paintings themselves, against what photographs show."""
+    found: list[str] = []
+    real, fake = means.get("saturated/photographs"), means.get("saturated/paintings")
+    if real is not None and fake is not None and fake - real > CLIPPED:
+        found.append(
+            f"{fake:.0%} of the values of paintings are at black or white, of photographs {real:.0%}: lower "
+            "--learning-rate, and start again if it stays so."
+        )
+    real, fake = means.get("checkerboard/photographs"), means.get("checkerboard/paintings")
+    if real is not None and fake is not None and fake > max(PATTERNED, real + MORE_PATTERNED):
+        found.append(
+            f"Paintings hold a pattern that repeats every few pixels ({fake:.2f}; photographs {real:.2f}), as is usual "
+            "early in a training: go on, and if it stays, lower --learning-rate or publish an --average."
+        )
+    return found
