@@ -23,6 +23,15 @@ _PAINTING_UNASKED = (
     "photo = generator.sample(seed=0)  # every seed is another photograph",
     'photogram.save(photo, "photo.png")',
 )
+_PAINTING_IMAGES = (
+    "from pathlib import Path",
+    "from photogram.conditions import open_condition",
+    "",
+    'generator = photogram.load("this folder")',
+    'asked = open_condition(Path("{source}"), generator.spec, generator.spec.size)',
+    "photo = generator.sample(asked, seed=0)",
+    'photogram.save(photo, "photo.{suffix}", bits={bits})',
+)
 _READING = (
     "from photogram.images import read_photo, resize_photo",
     "from photogram.scene import from_pixels",
@@ -37,8 +46,7 @@ def model_card(network: Network, facts: Mapping[str, str]) -> str:
     """The `README.md` of a published network: what it is, what it was trained on, how to use it."""
     spec = network.spec
     parameters = sum(p.numel() for p in network.parameters())
-    use = _READING if isinstance(network, Reader) else _PAINTING
-    use = _PAINTING_UNASKED if isinstance(network, UnaskedGenerator) else use
+    use = _use(network)
     classes = [f"- {n}: {c.name}{' (void)' if c.void else ''}" for n, c in enumerate(spec.classes)]
     lines = [
         f"# {type(network).__name__}",
@@ -65,6 +73,23 @@ def model_card(network: Network, facts: Mapping[str, str]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _use(network: Network) -> Sequence[str]:
+    """The shortest program with this network."""
+    spec = network.spec
+    if isinstance(network, Reader):
+        return _READING
+    if isinstance(network, UnaskedGenerator):
+        return _PAINTING_UNASKED
+    if not spec.image_channels:
+        return _PAINTING
+    words = {
+        "source": "layouts/a.png" if spec.num_classes else "image.png",  # whose image is inputs/a.png
+        "suffix": "png" if spec.photo_channels in (1, 3) and spec.photo_bits < 32 else "tif",
+        "bits": spec.photo_bits,
+    }
+    return [line.format(**words) for line in _PAINTING_IMAGES]
 
 
 def write_report(out: Path, facts: Mapping[str, str]) -> None:

@@ -521,3 +521,26 @@ def test_the_command(tmp_path: Path, capsys, monkeypatch):
     assert "--checkpointing" in said and "9 steps" in said and "no" in said
     assert "within 1 MB" in said and "nothing of this makes it fit" in said and "learns the same" not in said
     assert main([*words, "--memory", "much"]) == 1 and "must be an amount" in capsys.readouterr().err
+
+
+def test_what_a_training_is_asked_by_is_planned_with(tmp_path: Path, capsys, monkeypatch):
+    """Of data with layouts and inputs; the training asked with the same flag has the same networks."""
+    from photogram.cli import main
+
+    toy = write_toy(tmp_path / "toy", size=(64, 64), train=2, val=1, quiet=True)
+    data = tmp_path / "data"
+    assert main(["prepare", "edges", str(toy), "--out", str(data)]) == 0
+    specs = []
+
+    def looked_at(one, until="saving"):
+        specs.append(one.spec)
+        return took(one, GB)
+
+    monkeypatch.setattr(planning, "dry_run", looked_at)
+    for by in ("any", "layouts", "images"):
+        assert main(["plan", "pix2pix", "--data", str(data), "--asked-by", by, "--levels", "4", "--memory", "8GB"]) == 0
+    kinds = dict.fromkeys((bool(spec.num_classes), spec.image_channels) for spec in specs)
+    assert list(kinds) == [(True, 1), (True, 0), (False, 1)]
+    capsys.readouterr()
+    assert main(["plan", "crn", "--data", str(data), "--asked-by", "images", "--memory", "8GB"]) == 1
+    assert "--asked-by images: this recipe learns from layouts; leave it out" in capsys.readouterr().err

@@ -16,6 +16,8 @@ from small_training import CLASSES, Blocks, ClassColors, Colors
 
 from photogram.generator import Network
 from photogram.images import read_photo, write_image
+from photogram.nn.resnet import ResNetGenerator
+from photogram.rasters import raster_form
 from photogram.report import model_card, write_report
 from photogram.scene import Condition, Layout, Scene, SceneSpec, draw, to_pixels
 from photogram.sheets import scene_sheet, scene_tiles, sheet
@@ -268,6 +270,28 @@ def test_the_code_of_the_model_card_runs(run, tmp_path, monkeypatch):
 
 
 # --- sheets ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("channels", "bits", "suffix"), [(3, 8, "png"), (1, 16, "png"), (2, 16, "tif"), (3, 32, "tif")]
+)
+@pytest.mark.parametrize("layouts", [False, True])
+def test_the_code_of_the_card_of_a_network_of_images_runs(layouts, channels, bits, suffix, tmp_path, monkeypatch):
+    """A painting has the channels and the bits of the photographs."""
+    spec = SceneSpec(CLASSES if layouts else (), (16, 16), image_channels=1, photo_channels=channels, photo_bits=bits)
+    network = ResNetGenerator(spec=spec, width=4, blocks=1, norm="instance", dropout=False)
+    network.save_pretrained(tmp_path / "this folder", card=model_card(network, {}))
+    image = tmp_path / "image.png"
+    if layouts:
+        image = tmp_path / "inputs/a.png"
+        (tmp_path / "layouts").mkdir()
+        write_image(np.zeros((20, 24), np.uint8), tmp_path / "layouts/a.png")
+    image.parent.mkdir(exist_ok=True)
+    write_image(np.zeros((20, 24), np.uint8), image)
+    _, code, _ = (tmp_path / "this folder/README.md").read_text(encoding="utf-8").split("```", 2)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code.removeprefix("python\n"), "card", "exec"), {})  # noqa: S102
+    assert raster_form(tmp_path / f"photo.{suffix}")[:4] == (16, 16, channels, bits)
 
 
 def test_a_sheet_holds_every_tile_where_it_belongs():

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from photogram import flags
-from photogram.commands.train import FROM, SIZE, size_of_first
+from photogram.commands.train import FROM, SIZE, parts_for, size_of_first
 from photogram.errors import UserError, unfit
 
 
@@ -33,6 +33,8 @@ class PlanFlags:
     """bf16: convolutions in bfloat16, the rest in float32; auto: where the device has it."""
     start_from: Annotated[Path | None, FROM] = None
     """A run or published network to start from."""
+    asked_by: Literal["any", "layouts", "images"] = "any"
+    """Of data with both layouts and inputs: what a recipe that can take either is asked by."""
     json_: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print what was found as JSON, for programs."""
 
@@ -64,8 +66,9 @@ def _plan(asked: PlanFlags, recipe: Any) -> int:
         raise unfit("steps", asked.steps, "must be at least 1")
     room = available_memory()
     budget = room if asked.memory is None else parse_memory(asked.memory)
-    size = asked.size or size_of_first(asked.data, recipe.learns_from)[0]
-    data = open_scenes(asked.data, "train", recipe.learns_from, size=size)
+    learns_from = parts_for(recipe, asked.asked_by)
+    size = asked.size or size_of_first(asked.data, learns_from)[0]
+    data = open_scenes(asked.data, "train", learns_from, size=size)
     check_plan(recipe, data, Plan(steps=1, batch_size=asked.batch_size, precision=asked.precision))
     training = planning.Asked(recipe, data.spec, len(data), asked.batch_size, asked.precision, asked.start_from)
     Console(stderr=True).print(
