@@ -118,6 +118,7 @@ def test_colours_are_predicted_at_about_the_size_trained_at(size, expected):
 
 
 def test_a_large_image_keeps_its_size_and_its_detail():
+    """Check 10.10: the lightness of a large image stays."""
     grey, seen = torch.rand(1, 1, 90, 130) * 2 - 1, []
 
     def run(condition: Condition) -> torch.Tensor:

@@ -52,6 +52,7 @@ FORMS = ("zip", "legacy")
     ("levels", "inputs", "outputs", "module"), ((5, 3, 3, False), (6, 1, 3, True), (5, 4, 1, False))
 )
 def test_a_unet_paints_as_the_official_one(tmp_path, form, kind, levels, inputs, outputs, module):
+    """Check 10.12."""
     network = unet(kind, levels, inputs, outputs)
     path = saved(network, tmp_path / "latest_net_G.pth", form, module)
     made = import_translator(path, system="pix2pix", out=tmp_path / "out", quiet=True)
@@ -91,7 +92,7 @@ def test_a_residual_generator_paints_as_the_official_one(
 
 @pytest.mark.parametrize("dropout", (False, True))
 def test_old_statistics_of_instance_norm_are_passed_over(tmp_path, dropout):
-    """As in the published files of CycleGAN; at the authors' test they were never used."""
+    """Check 10.12. As in the published files of CycleGAN; at the authors' test they were never used."""
     network = resnet(legacy=True, dropout=dropout)
     path = saved(network, tmp_path / "latest_net_G.pth", "legacy")
     assert any("running_mean" in name for name in network.state_dict())

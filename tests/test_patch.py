@@ -27,6 +27,7 @@ def count(network: nn.Module) -> int:
 
 @pytest.mark.parametrize("patch", STRIDED)
 def test_counts_and_maps_are_the_specifications(patch):
+    """Check 10.1."""
     side, batch, instance = TABLE[patch]
     with torch.device("meta"):
         assert count(PatchDiscriminator(6, patch=patch)) == batch
@@ -41,7 +42,7 @@ def test_counts_without_the_condition():
 
 @pytest.mark.parametrize("patch", STRIDED)
 def test_one_logit_sees_its_patch(patch):
-    """Norms look at the whole picture and are left out; weights are ones, so that nothing cancels."""
+    """Check 10.2. Norms look at the whole picture and are left out; weights are ones, so that nothing cancels."""
     network = PatchDiscriminator(1, width=1, patch=patch)
     network.norms = nn.ModuleList(nn.Identity() for _ in network.norms)
     for parameter in network.parameters():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -100,7 +101,7 @@ def start(
     ],
 )
 def test_counts_are_the_specifications(levels, norm, parameters, dropouts):
-    """From three channels to three, as in the original; the last column is of the authors' PyTorch code."""
+    """Check 10.1. From three channels to three, as in the original; the last column is of the authors' PyTorch code."""
     with torch.device("meta"):
         network = unet(width=64, levels=levels, norm=norm, layout_as="colors", dropout_at="torch")
     assert sum(p.numel() for p in network.parameters()) == parameters
@@ -120,6 +121,7 @@ def test_the_defaults_have_the_papers_counts():
 
 @pytest.mark.parametrize(("levels", "billions"), [(7, "1.51"), (8, "6.05"), (9, "24.2")])
 def test_multiplications_are_the_specifications(levels, billions):
+    """Check 10.1."""
     total = 0
     with torch.device("meta"):
         network = unet(width=64, levels=levels)  # whose first step we count as of three channels
@@ -415,6 +417,7 @@ def test_the_discriminator_sees_the_pair_or_the_picture_alone(layout_as):
 
 
 def test_the_rate_follows_photographs_seen():
+    """Check 10.6."""
     training, rates = start(replace(SMALL, epochs=2, decay_epochs=3)), []
     for seen in (0, 19, 20, 39, 40, 49, 500):
         training.step(scene(), seen)
@@ -430,6 +433,47 @@ def test_one_pair_is_learned_by_heart():
         torch.manual_seed(n)
         l1.append(training.step(one, n)["l1"].item())
     assert sum(l1[-10:]) / 10 < 0.2 * l1[0], (l1[0], l1[-10:])
+
+
+def shapes(number: int) -> Scene:
+    """Four scenes of three rectangles on a ground; the last class is striped, and where stripes begin nobody says."""
+    colors = torch.tensor([[-0.6, 0.1, 0.7], [0.5, 0.6, -0.5], [0.7, -0.4, -0.3], [-0.2, -0.2, -0.2]])
+    generator = torch.Generator().manual_seed(number)
+    classes, photo = torch.zeros(4, 64, 64, dtype=torch.uint8), torch.empty(4, 3, 64, 64)
+    for n in range(4):
+        for c in (1, 2, 3):
+            height, width = (int(side) for side in torch.randint(20, 32, (2,), generator=generator))
+            y, x = (int(torch.randint(0, 64 - side, (), generator=generator)) for side in (height, width))
+            classes[n, y : y + height, x : x + width] = c
+        start_at = int(torch.randint(8, (), generator=generator))
+        stripes = 0.15 * ((torch.arange(64) + start_at) // 4 % 2 * 2.0 - 1)
+        photo[n] = colors[classes[n].long()].movedim(-1, 0) + stripes * (classes[n] == 3)
+    return Scene(Condition(Layout(classes)), photo)
+
+
+@pytest.mark.timeout(300)
+def test_a_game_paints_the_stripes_that_l1_averages_away():
+    """Check 10.14a: a mean absolute difference below 0.05 on new scenes, and the texture of the photographs."""
+    small = Pix2Pix(width=16, levels=4, patch=34, discriminator_width=16, jitter=0.0, learning_rate=2e-3)
+    spec, errors, textures = replace(SPEC, size=(64, 64)), dict[float, float](), dict[float, float]()
+    new = [shapes(10_000), shapes(10_001)]
+    for gan in (0.0, 1.0):
+        training = start(replace(small, gan=gan), spec, photographs=2000)
+        for n in range(500):
+            torch.manual_seed(n)
+            training.step(shapes(n), 4 * n)
+        difference, texture = [], []
+        for one in new:
+            assert one.photo is not None
+            painted = training.published_generator.sample(one.condition, seed=0)
+            difference.append((painted - one.photo).abs().mean().item())
+            for photo, classes in zip(painted, layout_of(one).classes, strict=True):
+                texture.append(photo[:, classes == 3].var(1).mean().item())
+        errors[gan], textures[gan] = sum(difference) / len(difference), sum(texture) / len(texture)
+    assert errors[1.0] < 0.05
+    assert textures[1.0] > 2 * textures[0.0], textures
+    off = {gan: abs(math.log(texture / 0.15**2)) for gan, texture in textures.items()}  # stripes of 0.15 up and down
+    assert off[1.0] < off[0.0], textures
 
 
 def test_bf16_is_another_rounding_of_the_same_step():
@@ -568,6 +612,7 @@ def test_what_shows_two_places_is_moved_apart():
 
 @pytest.mark.parametrize("norm", ["batch", "instance"])
 def test_it_goes_on_to_the_last_bit(norm):
+    """Check 10.7."""
     recipe = replace(SMALL, norm=norm, jitter=0.2, epochs=1, decay_epochs=1)
 
     def steps(training: Pix2PixTraining, span: range) -> list[dict[str, float]]:

@@ -23,7 +23,7 @@ LAYOUTS = SceneSpec(tuple(SceneClass(str(n), (n, n, n)) for n in range(5)), (32,
     [(6, "instance", 7_837_699), (6, "batch", 7_841_411), (9, "instance", 11_378_179), (9, "batch", 11_383_427)],
 )
 def test_parameters_are_the_specifications(blocks, norm, parameters):
-    """Specification 2.3."""
+    """Check 10.1. Specification 2.3."""
     with torch.device("meta"):
         network = ResNetGenerator(spec=RGB, blocks=blocks, norm=norm)
     assert sum(p.numel() for p in network.parameters()) == parameters
@@ -31,7 +31,7 @@ def test_parameters_are_the_specifications(blocks, norm, parameters):
 
 @pytest.mark.parametrize(("blocks", "gmac"), [(6, 35.06), (9, 49.55)])
 def test_multiplications_are_the_specifications(blocks, gmac):
-    """At 256 x 256: of convolutions, output elements by weights; of transposed ones, input elements."""
+    """Check 10.1. At 256 x 256: of convolutions, output elements by weights; of transposed ones, input elements."""
     count = 0
 
     def add(module: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:

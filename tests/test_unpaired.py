@@ -57,6 +57,7 @@ def test_photographs_are_drawn_uniformly_by_the_number(tmp_path):
 
 
 def test_windows_and_flips_of_the_two_are_independent(tmp_path):
+    """Check 10.9."""
     scenes = Unpaired(write(tmp_path, 3, 3), size=(24, 24), fit="crop", flip=True)
     flips, lefts = Counter(), []
     for draw in range(300):
