@@ -122,8 +122,12 @@ def test_paints_what_sample_paints(painter: CascadedRefinementNetwork, layouts: 
     assert (summary.painted, summary.skipped, summary.failed, summary.precision) == (6, 0, 0, "fp32")
     for n in range(6):
         path = layouts / f"{n:04}.png"
-        expected = to_pixels(painter.sample(Layout.open(path), item_seed(0, path.stem))[0]).numpy()
-        np.testing.assert_array_equal(read_photo(tmp_path / "out" / path.name), expected)
+        found = read_photo(tmp_path / "out" / path.name)
+        plain = to_pixels(painter.sample(Layout.open(path), item_seed(0, path.stem))[0]).numpy()
+        assert np.abs(found.astype(int) - plain).max() <= 1, "packed weights may round otherwise, by processor"
+        with synthesis.ready_to_paint(painter, "fp32"):
+            expected = to_pixels(painter.sample(Layout.open(path), item_seed(0, path.stem))[0]).numpy()
+        np.testing.assert_array_equal(found, expected)
     assert len(set(contents(tmp_path / "out").values())) == 7
 
 
