@@ -3,7 +3,7 @@ VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
 RUN = $(VENV)/bin/python
 
-.PHONY: quickstart test faults lint types bench clean
+.PHONY: quickstart test long faults lint types bench clean
 
 $(VENV)/.core: pyproject.toml constraints.txt
 	$(PY) -m venv $(VENV)
@@ -18,7 +18,10 @@ quickstart: $(VENV)/.core        ## train a small network on the toy world, pain
 	$(VENV)/bin/photogram quickstart
 
 test: $(VENV)/.dev               ## every test but the long ones
-	$(RUN) -m pytest -q -n 2 -m "not faults"
+	$(RUN) -m pytest -q -n 2 -m "not faults and not long"
+
+long: $(VENV)/.dev               ## what was left out of them, but for faults: plans of every recipe against the truth
+	$(RUN) -m pytest -q -n 2 -m long --timeout 1200
 
 faults: $(VENV)/.dev             ## kill trainings at 50 random moments; nothing may be lost or differ
 	$(RUN) -m pytest -q -m faults --timeout 3600 -s

@@ -18,6 +18,7 @@ from photogram.training import Plan, train
 
 SIZE = (64, 96)
 WIDTHS = (96, 96, 96, 64, 48)
+TRAIN, VAL = 600, 24
 FIRST, MOST = 300, 3600
 """Steps after which the speed is known, and steps that are enough where the processor is quick."""
 SECONDS = 120.0
@@ -36,7 +37,7 @@ def quickstart(out: Path, most: int = MOST, quiet: bool = False) -> Path:
         The sheet to open: layouts, paintings and the toy world's own pictures, side by side.
     """
     data, run = out / "toy", out / "run"
-    write_toy(data, size=SIZE, train=600, val=24, quiet=quiet)
+    write_toy(data, size=SIZE, train=TRAIN, val=VAL, quiet=quiet)
     report = check(data, quiet=quiet)
     if report.stops_training:
         raise UserError(f"{data}: the toy world is damaged; remove the folder and start again")

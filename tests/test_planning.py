@@ -417,9 +417,10 @@ def test_the_peak_is_at_least_what_is_held():
 
 
 FROM_LAYOUTS = [kind for kind in members() if kind.learns_from in ("layouts", "any")]  # what `write_toy` writes
+AND_LONG = [kind if kind in (CRN, Pix2Pix) else pytest.param(kind, marks=pytest.mark.long) for kind in FROM_LAYOUTS]
 
 
-@pytest.mark.parametrize("kind", FROM_LAYOUTS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", AND_LONG, ids=lambda kind: kind.__name__)
 def test_a_dry_run_takes_what_the_training_takes(kind, tmp_path: Path):
     """Within a tenth, against the command itself on photographs; and not for Python and its libraries alone."""
     case = small(kind)
@@ -451,7 +452,7 @@ def at_once_or_twice(differs: Callable[[], list[str]]) -> None:
         assert [differs(), differs()] == [[], []], first
 
 
-@pytest.mark.parametrize("kind", [CRN, Pix2Pix])
+@pytest.mark.parametrize("kind", [CRN, pytest.param(Pix2Pix, marks=pytest.mark.long)])
 def test_a_line_through_smaller_sizes_meets_the_size_itself(kind):
     case = small(kind)
     one = Asked(case.recipe, SceneSpec(CLASSES, tuple(12 * n for n in case.size)), 4, 2, "fp32")

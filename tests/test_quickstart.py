@@ -25,7 +25,8 @@ def test_after_an_interruption_the_speed_is_that_of_the_steps_that_were_timed() 
 
 
 def test_it_paints_a_sheet_and_a_second_call_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WIDTHS", (8, 8, 8, 8, 8))
+    for name, value in {"WIDTHS": (8, 8, 8, 8, 8), "TRAIN": 12, "VAL": 6}.items():
+        monkeypatch.setattr(module, name, value)
     sheet = quickstart(tmp_path, most=2, quiet=True)
     assert sheet == tmp_path / "painted" / "sheet.png"
     painted = sheet.read_bytes()
