@@ -120,6 +120,9 @@ def read_config(folder: Path) -> dict[str, object]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        several = sorted(str(found.parent) for found in folder.glob(f"*/{CONFIG}"))  # as CycleGAN publishes them
+        if several:
+            raise UserError(f"{folder}: holds several published networks; give one: {', '.join(several)}") from None
         raise UserError(f"{path}: no such file; {folder} holds no published network (yet)") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as e:
         raise UserError(f"{path}: cannot be read as JSON ({e})") from None

@@ -21,7 +21,7 @@ import numpy as np
 from photogram.collecting import Item
 from photogram.data.folder import Folder
 from photogram.errors import UsageError, UserError
-from photogram.generator import CONFIG, Generator, NoOptions, Reader
+from photogram.generator import CONFIG, Generator, NoOptions, Reader, read_config
 from photogram.images import replacing, write_image
 from photogram.metrics.brackets import Brackets, write_brackets
 from photogram.metrics.cache import kept
@@ -125,6 +125,8 @@ def _check_subject(asked: Asked, subject: Path) -> Generator | None:
     if not (subject / CONFIG).is_file():
         if (subject / "result.json").is_file():
             raise UserError(f"{subject}: is a folder of results; give {subject / 'result.json'} to compare with it")
+        if any(subject.glob(f"*/{CONFIG}")):
+            read_config(subject)  # which says that one of several must be given
         Pictures(subject)
         return None
     generator = asked.load(subject)

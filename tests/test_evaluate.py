@@ -511,10 +511,13 @@ def test_mistakes_end_in_one_line(tmp_path, data, networks, file, capsys, change
 def test_a_subject_that_is_none_is_found_before_another_is_judged(tmp_path, data, protocol, networks):
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "result.json").write_text("{}")
+    for name in ("a_to_b", "b_to_a"):
+        shutil.copytree(networks / "painter", tmp_path / "cyclegan" / name)
     for wrong, words in (
         (tmp_path / "nowhere", "nowhere: no such folder"),
         (networks / "segmenter", "holds a SegmentationNetwork, which paints nothing"),
         (tmp_path / "results", r"is a folder of results; give .*result\.json"),
+        (tmp_path / "cyclegan", r"holds several published networks; give one: .*cyclegan/a_to_b, .*cyclegan/b_to_a"),
     ):
         with pytest.raises(UserError, match=words):
             judge(asked(data, protocol, tmp_path / "out", networks / "painter", wrong))

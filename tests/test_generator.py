@@ -179,6 +179,17 @@ def test_a_folder_that_does_not_exist_or_holds_nothing_is_named(tmp_path: Path):
         load(tmp_path)
 
 
+def test_of_several_published_networks_one_must_be_named(tmp_path: Path):
+    """As in a run of CycleGAN."""
+    for name in ("b_to_a", "a_to_b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / CONFIG).write_text("{}")
+    with pytest.raises(UserError) as e:
+        load(tmp_path)
+    there, back = tmp_path / "a_to_b", tmp_path / "b_to_a"
+    assert str(e.value) == f"{tmp_path}: holds several published networks; give one: {there}, {back}"
+
+
 def change_config(folder: Path, **changes: object) -> None:
     config = json.loads((folder / CONFIG).read_text())
     for name, value in changes.items():
