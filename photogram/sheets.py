@@ -42,6 +42,8 @@ def sheet(
         x, y = (place // deep) * group, _LINE + _MARGIN + (place % deep) * height
         for left, tile in zip(lefts, tiles, strict=True):
             page.paste(Image.fromarray(tile), (x + left, y))
+        while pen.textlength(label, font) > group - 2 * _MARGIN and len(label) > 1:  # into the next group, else
+            label = label.removesuffix("…")[:-1] + "…"
         pen.text((x + _MARGIN, y + height - _LINE - _MARGIN), label, fill="#555555", font=font)
     return np.asarray(page)
 

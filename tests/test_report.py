@@ -312,6 +312,17 @@ def test_a_sheet_holds_every_tile_where_it_belongs():
         assert (page[: tops[0], left : left + 30] < 100).any(), "the column has its title"
 
 
+def test_a_label_does_not_run_into_the_next_group():
+    """Of rows that stand side by side; the last one may not run out of the page either."""
+    tiles = [np.zeros((20, 30, 3), np.uint8)]
+    long, short = (sheet(["painting"], [(label, tiles)] * 8) for label in ("iii" * 40, "iii"))
+    assert long.shape == short.shape
+    group, line = long.shape[1] // 2, 18
+    label = (long[line + 6 + 20 : line + 6 + 20 + line] < 200).any((0, 2))  # below the first tiles, by columns
+    assert label[:group].sum() > (short[line + 26 : line + 26 + line] < 200).any((0, 2))[:group].sum()
+    assert not label[group - 4 : group].any() and not label[-4:].any()
+
+
 def find(page: np.ndarray, tile: np.ndarray) -> tuple[int, int]:
     height, width = tile.shape[:2]
     places = [

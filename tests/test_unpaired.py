@@ -43,7 +43,8 @@ def test_an_epoch_is_as_long_as_the_larger_collection(tmp_path, inputs, photos):
     assert isinstance(scenes, Scenes) and len(scenes) == max(inputs, photos)
     for index in range(len(scenes)):
         assert both(scenes[index, 9])[0][0, 0, 2] == index % inputs
-        assert scenes.name(index) == f"inputs-{index % inputs:02}"
+        image, photo = both(scenes[index, 0])  # as sheets show it
+        assert scenes.name(index) == f"inputs-{image[0, 0, 2]:02} / photos-{photo[0, 0, 2]:02}"
 
 
 def test_photographs_are_drawn_uniformly_by_the_number(tmp_path):

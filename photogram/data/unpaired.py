@@ -72,7 +72,14 @@ class Unpaired:
         return max(len(self.inputs), len(self.photos))
 
     def name(self, index: int) -> str:
-        return self.inputs[index % len(self.inputs)].stem
+        """Of the input and of the photograph that draw 0, which sheets show, puts beside it."""
+        image, photo, _ = self._files(index, 0)
+        return f"{image.stem} / {photo.stem}"
+
+    def _files(self, index: int, draw: int) -> tuple[Path, Path, np.random.Generator]:
+        """The input, the photograph drawn, and what decides for their views."""
+        rng = np.random.default_rng([draw, index])
+        return self.inputs[index % len(self.inputs)], self.photos[int(rng.integers(len(self.photos)))], rng
 
     def settings(self) -> dict[str, object]:
         """What must stay as it is while a training goes on."""
@@ -90,8 +97,7 @@ class Unpaired:
     def __getitem__(self, key: tuple[int, int]) -> Scene:
         """Input `index` and another's photograph, as the number `draw` makes them."""
         index, draw = key
-        rng = np.random.default_rng([draw, index])
-        path, other = self.inputs[index % len(self.inputs)], self.photos[int(rng.integers(len(self.photos)))]
+        path, other, rng = self._files(index, draw)
         image = read_input(path, self.spec)
         photo = read_as(other, self.spec.photo_channels, self.spec.photo_bits)
         views = [View((a.shape[0], a.shape[1]), self.size, self.fit, self.flip, rng) for a in (image, photo)]
