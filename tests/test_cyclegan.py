@@ -20,9 +20,12 @@ from test_resnet import twin as plain_generator
 from torch import Tensor, nn
 from toy_scenes import ToyUnpaired
 
+from photogram.advice import is_diagnostic
 from photogram.data.toy import Toy
 from photogram.errors import UserError
 from photogram.losses import discriminator_loss, generator_loss
+from photogram.nn.augment import Augmentation, augmented
+from photogram.nn.diagnostics import checkerboard
 from photogram.nn.jitter import jittered
 from photogram.nn.patch import PatchDiscriminator
 from photogram.optim import linear_decay
@@ -35,6 +38,7 @@ from photogram.training import Plan, train
 
 SPEC = SceneSpec((), (16, 24), image_channels=3)
 SMALL = CycleGAN(width=4, blocks=2, patch=16, discriminator_width=4, jitter=0.0)
+ALL_OF_IT: tuple[Augmentation, ...] = ("color", "translation", "cutout")
 
 
 def scene(number: int = 0, n: int = 1, spec: SceneSpec = SPEC) -> Scene:
@@ -141,11 +145,18 @@ def plain_discriminator(network: PatchDiscriminator) -> nn.Sequential:
 
 
 def plain_step(recipe: CycleGAN, networks: list[nn.Sequential], a: Tensor, b: Tensor) -> dict[str, Tensor]:
-    """The paper's step as one sum for the generators, then one for the discriminators; without a pool."""
-    there, back, judge_a, judge_b = networks
+    """The paper's step as one sum for the generators, then one for the discriminators; without a pool.
+
+    An augmentation is drawn anew for whatever a discriminator is shown.
+    """
+    there, back, *judges = networks
+    judge_a, judge_b = (
+        lambda picture, judge=judge: judge(augmented(picture, recipe.augment, picture.shape[1], None))
+        for judge in judges
+    )
     adams = [
         torch.optim.Adam([*x.parameters(), *y.parameters()], lr=2e-4, betas=(0.5, 0.999))
-        for x, y in ((there, back), (judge_a, judge_b))
+        for x, y in ((there, back), judges)
     ]
     fake_b, fake_a = there(a), back(b)
     found = {
@@ -170,17 +181,21 @@ def plain_step(recipe: CycleGAN, networks: list[nn.Sequential], a: Tensor, b: Te
     return {name: value.detach() for name, value in {"loss": loss, **found}.items()}
 
 
+@pytest.mark.parametrize(("average", "augment"), [(0.0, ()), (3.0, ALL_OF_IT)])
 @pytest.mark.parametrize("identity", [0.0, 0.5])
 @pytest.mark.parametrize("game", ["lsgan", "vanilla", "hinge"])
-def test_a_step_is_the_papers(game, identity):
+def test_a_step_is_the_papers(game, identity, average, augment):
     """Every loss, every gradient and every weight after it, against plain modules and one sum."""
     recipe = replace(SMALL, game=game, identity=identity, lambda_a=7.0, lambda_b=3.0, pool_size=0)
+    recipe = replace(recipe, average=average, augment=augment)
     training = start(recipe, audible=True)
     ours = [*training.published_generators.values(), *training.judging.values()]
     plain = [plain_generator(g) for g in training.published_generators.values()]
     plain += [plain_discriminator(d) for d in training.judging.values()]
     one = scene(n=2)
+    torch.manual_seed(1)
     expected = plain_step(recipe, plain, *picture_of(one))
+    torch.manual_seed(1)
     found = training.step(one, 0)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
@@ -320,6 +335,135 @@ def test_bf16_is_another_rounding_of_the_same_step():
     assert all(found[0][k] == pytest.approx(found[1][k], rel=0.05) for k in found[0])
 
 
+# --- averages, augmentation and diagnostics ---------------------------------------------------------------------------
+
+
+def test_the_averages_are_published_and_what_learns_is_as_without():
+    """The slow way: the weights of every step, weighed at the end."""
+    averaging, plain = start(replace(SMALL, average=3.0)), start()
+    kept = []
+    for n in range(7):
+        kept.append({name: copy.deepcopy(g.state_dict()) for name, g in plain.published_generators.items()})
+        for training in (averaging, plain):
+            torch.manual_seed(n)
+            training.step(scene(n), 50 * n)
+    assert list(averaging.published()) == ["a_to_b", "b_to_a"] and plain.published() == plain.published_generators
+    for name, ours in averaging.published().items():
+        learning = averaging.published_generators[name]
+        assert ours is not learning and not any(p.requires_grad for p in ours.parameters())
+        assert all(p.requires_grad for p in learning.parameters())
+        last = plain.published_generators[name].state_dict()
+        assert all(torch.equal(weight, last[key]) for key, weight in learning.state_dict().items()), "the same game"
+        for key, expected in kept[0][name].items():
+            for n in range(7):
+                left = 2 ** (-1 / min(3.0, 0.05 * (50 * n + 1)))
+                newer = kept[n + 1][name][key] if n < 6 else last[key]
+                expected = left * expected + (1 - left) * newer
+            torch.testing.assert_close(ours.state_dict()[key], expected, rtol=1e-5, atol=1e-7)
+            assert last[key].ndim < 4 or not torch.equal(last[key], expected)
+
+
+def test_averages_move_after_everybody_has_learned():
+    training, learned = start(replace(SMALL, average=5.0)), list[bool]()
+    first = copy.deepcopy(training.averages["a_to_b"].state_dict())
+    take = training.judges_adam.step
+
+    def watched() -> None:
+        take()
+        learned.append(all(torch.equal(w, first[k]) for k, w in training.averages["a_to_b"].state_dict().items()))
+
+    training.judges_adam.step = watched
+    training.step(scene(), 0)
+    assert learned == [True]
+    assert not all(torch.equal(w, first[k]) for k, w in training.averages["a_to_b"].state_dict().items())
+
+
+def test_the_discriminators_are_shown_augmented_pictures_alone():
+    """In all three places, each drawn anew; pools keep paintings as they were, generators are asked as ever.
+
+    One collection is grey, so that each side is augmented by its own channels.
+    """
+    spec = replace(SPEC, image_channels=1)
+    training, one = start(replace(SMALL, augment=("translation", "cutout"), identity=0.0), spec), scene(n=2, spec=spec)
+    shown: dict[str, list[Tensor]] = {"a": [], "b": []}
+    asked = list[Tensor]()
+    painted: dict[str, list[Tensor]] = {"a": [], "b": []}
+    for side, network in training.judges.items():
+        network.register_forward_pre_hook(lambda m, i, side=side: shown[side].append(i[0]))
+    for side, network in training.generators.items():
+        network.register_forward_pre_hook(lambda m, i: asked.append(i[0].image))
+        other = cyclegan.OTHER[side]
+        network.register_forward_hook(lambda m, i, o, other=other: painted[other].append(o.detach()))
+    training.step(one, 0)
+    real = dict(zip("ab", picture_of(one), strict=True))
+    fakes = {"b": painted["b"][0], "a": painted["a"][1]}  # B is painted first there, A first on its way back
+    assert asked[0] is real["a"] and asked[2] is real["b"], "the cycles begin with pictures as they are"
+    assert all((picture == 0).all(1).sum() == 0 for picture in asked)
+    for side in "ab":
+        adversarial, of_real, of_fake = shown[side]
+        holes = [(picture == 0).all(1) for picture in shown[side]]
+        assert all(0.05 < hole.float().mean() < 0.8 for hole in holes)
+        assert all(not torch.equal(holes[i], holes[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+        assert of_real.shape == real[side].shape and of_fake.shape == adversarial.shape == real[side].shape
+        for picture, hole, whole in ((of_real, holes[1], real[side]), (of_fake, holes[2], fakes[side])):
+            values = set(whole.flatten().tolist())
+            assert all(value in values for value in picture.movedim(1, -1)[~hole].flatten().tolist()), "only moved"
+        assert torch.equal(torch.stack(training.pools[side].kept), fakes[side])
+
+
+def test_grey_collections_are_recoloured():
+    spec = replace(SPEC, image_channels=1)
+    training = start(replace(SMALL, augment=ALL_OF_IT, identity=0.0), spec)
+    assert all(value.isfinite() for value in training.step(scene(n=2, spec=spec), 0).values())
+
+
+def test_every_fifth_step_is_diagnosed_as_the_mean_of_both_sides():
+    """By hand, from what both discriminators said and both generators painted; A is grey."""
+    spec = replace(SPEC, image_channels=1)
+    training = start(replace(SMALL, identity=0.0, augment=("color",), pool_size=1), spec, audible=True)
+    names = [
+        "accuracy/photographs", "accuracy/paintings", "gradient/generator", "gradient/discriminator",
+        "saturated/paintings", "checkerboard/paintings", "saturated/photographs", "checkerboard/photographs",
+    ]  # fmt: skip
+    logits: dict[str, list[Tensor]] = {"a": [], "b": []}
+    painted: dict[str, list[Tensor]] = {"a": [], "b": []}
+    for side in ("a", "b"):
+        other = cyclegan.OTHER[side]
+        training.judges[side].register_forward_hook(lambda m, i, o, side=side: logits[side].append(o.detach()))
+        training.generators[other].register_forward_hook(lambda m, i, o, side=side: painted[side].append(o.detach()))
+    one, found = scene(), dict[str, Tensor]()
+    for n in range(10):
+        one = scene(n, n=2, spec=spec)
+        for seen_so_far in (logits, painted):
+            for values in seen_so_far.values():
+                values.clear()
+        found = training.step(one, n)
+        assert [name for name in found if is_diagnostic(name)] == (names if n in (4, 9) else [])
+    real = dict(zip("ab", picture_of(one), strict=True))
+    fake = {"b": painted["b"][0], "a": painted["a"][1]}  # B is painted first there, A first on its way back
+    assert all(fake[side].shape == real[side].shape for side in "ab")
+    everywhere = {
+        "accuracy/photographs": [(logits[s][1] > 0.5).float().mean() for s in "ab"],
+        "accuracy/paintings": [(logits[s][2] < 0.5).float().mean() for s in "ab"],
+        "gradient/generator": [
+            sum(p.grad.square().sum() for p in g.parameters() if p.grad is not None) ** 0.5
+            for g in training.published_generators.values()
+        ],
+        "gradient/discriminator": [
+            sum(p.grad.square().sum() for p in d.parameters() if p.grad is not None) ** 0.5
+            for d in training.judging.values()
+        ],
+        "saturated/paintings": [(fake[s].abs() > 0.99).float().mean() for s in "ab"],
+        "saturated/photographs": [(real[s].abs() > 0.99).float().mean() for s in "ab"],
+        "checkerboard/paintings": [checkerboard(fake[s]) for s in "ab"],
+        "checkerboard/photographs": [checkerboard(real[s]) for s in "ab"],
+    }
+    assert everywhere.keys() == set(names)
+    for name, (of_a, of_b) in everywhere.items():
+        assert found[name].item() == pytest.approx((float(of_a) + float(of_b)) / 2, rel=1e-4), name
+        assert found[name].ndim == 0 and float(of_a) != float(of_b), "so that neither stands for both"
+
+
 # --- the pool --------------------------------------------------------------------------------------------------------
 
 
@@ -451,7 +595,7 @@ def test_two_hues_are_learned_without_pairs():
 
 
 def test_it_goes_on_to_the_last_bit_with_full_pools():
-    recipe = replace(SMALL, jitter=0.2, pool_size=2, epochs=1, decay_epochs=1)
+    recipe = replace(SMALL, jitter=0.2, pool_size=2, epochs=1, decay_epochs=1, average=9.0, augment=ALL_OF_IT)
     through = start(recipe)
     log = steps(through, range(8))
     parts = start(recipe)
@@ -463,7 +607,7 @@ def test_it_goes_on_to_the_last_bit_with_full_pools():
     steps(again, range(1))  # whatever it held is overwritten
     again.load_state_dict(torch.load(io.BytesIO(kept.getvalue()), weights_only=True))
     assert steps(again, range(4, 8)) == log[4:]
-    for name in ("a_to_b", "b_to_a", "judges_a", "judges_b"):
+    for name in ("a_to_b", "b_to_a", "judges_a", "judges_b", "average_a_to_b", "average_b_to_a"):
         ours, theirs = (training.state_dict()[name] for training in (through, again))
         assert isinstance(ours, dict) and isinstance(theirs, dict)
         assert all(torch.equal(tensor, theirs[key]) for key, tensor in ours.items())
@@ -473,6 +617,30 @@ def test_it_goes_on_to_the_last_bit_with_full_pools():
     state = torch.load(io.BytesIO(kept.getvalue()), weights_only=True)
     forgetful.load_state_dict({**state, "pool_a": {"kept": []}, "pool_b": {"kept": []}})
     assert steps(forgetful, range(4, 8)) != log[4:], "pools matter"
+    state = torch.load(io.BytesIO(kept.getvalue()), weights_only=True)
+    averages = {f"average_{name}": state[name] for name in ("a_to_b", "b_to_a")}
+    forgetful.load_state_dict({**state, **averages})
+    assert steps(forgetful, range(4, 8)) == log[4:], "what learns does not know of averages"
+    for name, network in forgetful.published().items():
+        ours = through.published()[name].state_dict()
+        assert not all(torch.equal(tensor, ours[key]) for key, tensor in network.state_dict().items())
+
+
+def test_a_run_from_before_there_were_averages_goes_on(tmp_path):
+    """With the new fields at their defaults, to the last bit; with others it is refused."""
+    data = ToyUnpaired(size=(16, 24), count=4)
+    train(SMALL, data, tmp_path / "through", plan_of(3, 1))
+    train(SMALL, data, tmp_path / "parts", plan_of(2, 1))
+    settings = tmp_path / "parts" / "run.json"
+    older = {k: v for k, v in json.loads(settings.read_text()).items() if k not in ("average", "augment")}
+    assert len(older) == len(json.loads(settings.read_text())) - 2
+    settings.write_text(json.dumps(older))
+    for changes in ({"average": 9.0}, {"augment": ("cutout",)}):
+        with pytest.raises(UserError, match=f"this run was started with {next(iter(changes))}"):
+            train(replace(SMALL, **changes), data, tmp_path / "parts", plan_of(3, 1))
+    train(SMALL, data, tmp_path / "parts", plan_of(3, 1))
+    for name in ("log.jsonl", "a_to_b/model.safetensors", "b_to_a/model.safetensors"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "through" / name).read_bytes()
 
 
 SEVERAL = """
@@ -495,7 +663,10 @@ def plan_of(until: int, batch_size: int) -> Plan:
 
 
 def test_two_processes_share_pools_and_go_on_to_the_last_bit(tmp_path):
-    """And in every loss they do what one process with twice the batch does, up to rounding."""
+    """And in every loss they do what one process with twice the batch does, up to rounding.
+
+    So in diagnostics, but for the checkerboard, which is a ratio of energies of all pictures of a batch.
+    """
     (tmp_path / "several.py").write_text(SEVERAL)
     launch = ["torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--standalone"]
     done = run_python(
@@ -507,8 +678,10 @@ def test_two_processes_share_pools_and_go_on_to_the_last_bit(tmp_path):
     assert outcome(tmp_path / "through") == outcome(tmp_path / "parts")
     train(replace(SMALL, pool_size=3), ToyUnpaired(size=(16, 24), count=24), tmp_path / "one", plan_of(6, 2))
     logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("one", "through")]
-    for one, two in (map(json.loads, lines) for lines in zip(*logs, strict=True)):
+    for lines in zip(*logs, strict=True):
+        one, two = ({k: v for k, v in json.loads(line).items() if "checkerboard" not in k} for line in lines)
         assert one == pytest.approx(two, rel=1e-3)
+    assert "gradient/generator" in json.loads(logs[0][4])
 
 
 def test_it_starts_from_a_run(tmp_path):
@@ -536,6 +709,11 @@ def test_a_run_publishes_two_networks_and_a_sheet_of_each(tmp_path):
     sheets = sorted(path.name for path in (tmp_path / "run" / "samples").glob("*.png"))
     assert sheets == ["a_to_b-step-00000001.png", "b_to_a-step-00000001.png"]
     networks = [load(tmp_path / "run" / name) for name in ("a_to_b", "b_to_a")]
+    assert (
+        "- a_to_b: paints pictures of A, which are the data's inputs" in (tmp_path / "run/b_to_a/README.md").read_text()
+    )
+    with pytest.raises(UserError, match=r"run: holds several published networks; give one: .*a_to_b, .*b_to_a"):
+        load(tmp_path / "run")
     a, b = picture_of(data[0, 0])
     assert [n.sample(x).shape for n, x in zip(networks, (a, b), strict=True)] == [(1, 3, 16, 24)] * 2
     assert not torch.equal(networks[0].sample(a), networks[1].sample(a))
@@ -559,6 +737,7 @@ def test_it_can_be_planned():
         ({"patch": 64}, "--patch 64: must be one of 1, 16, 34, 70, 142, 286"),
         ({"discriminator_width": 0}, "--discriminator-width 0: must be 1 or more, and finite"),
         ({"game": "wgan"}, "--game wgan: must be one of vanilla, lsgan, hinge"),
+        ({"game": "wgangp"}, "--game wgangp: must be one of vanilla, lsgan, hinge"),
         ({"lambda_a": -1.0}, "--lambda-a -1.0: must be 0 or more"),
         ({"lambda_b": float("nan")}, "--lambda-b nan: must be 0 or more, and finite"),
         ({"identity": float("inf")}, "--identity inf: must be 0 or more, and finite"),
@@ -567,6 +746,10 @@ def test_it_can_be_planned():
         ({"beta1": 1.0}, "--beta1 1.0: must be 0 or more, and below 1"),
         ({"decay_epochs": -1}, "--decay-epochs -1: must be 0 or more"),
         ({"jitter": 1.5}, "--jitter 1.5: must be 0 or more, and below 1"),
+        ({"average": -1.0}, "--average -1.0: must be 0 or more, and finite"),
+        ({"average": float("inf")}, "--average inf: must be 0 or more, and finite"),
+        ({"augment": ("colour",)}, "--augment colour: must be some of color, translation, cutout, each once"),
+        ({"augment": ("color", "color")}, "--augment color color: must be some of color, translation, cutout, each"),
     ],
 )
 def test_values_that_no_training_can_have_are_refused(changes, words):

@@ -181,7 +181,10 @@ SMALL: dict[str, Small] = {
         falls={"loss": 0.8, "cycle_a": 0.8, "cycle_b": 0.8, "identity_a": 0.8, "identity_b": 0.8},
         parameters={"ResNetGenerator": 11_378_179},
         paper=SceneSpec((), (256, 256), image_channels=3),
-        remembers={"epochs": 1, "decay_epochs": 1, "pool_size": 3},
+        remembers={
+            **{"epochs": 1, "decay_epochs": 1, "pool_size": 3},
+            **{"average": 4.0, "augment": ("color", "translation", "cutout")},
+        },
         sums_over_processes=False,  # each jitters for itself
         near=False,
         scenes=ToyUnpaired,

@@ -16,12 +16,15 @@ cycle), so that a painting keeps to what it was painted of. Networks are named b
   everybody's.
 - Photographs come at the size to train at and are enlarged for the jitter; the authors resized the original to 286.
 - The learning rate falls by a closed form that never reaches 0 (see `photogram.optim.linear_decay`).
+- Moving averages of the generators (`--average`) and augmentation of what the discriminators are shown (`--augment`)
+  are not in the paper, and off.
 """
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, get_args
@@ -33,17 +36,23 @@ from torch import Tensor, nn
 
 from photogram.errors import UserError, unfit
 from photogram.generator import Generator, Network
-from photogram.losses import Game, discriminator_loss, generator_loss
+from photogram.losses import discriminator_loss, generator_loss
+from photogram.nn.augment import Augmentation, augmented, check_policy
 from photogram.nn.jitter import jittered
-from photogram.nn.patch import STRIDED, PatchDiscriminator, check_patch
+from photogram.nn.patch import STRIDED, PatchDiscriminator, Shown, check_patch
 from photogram.nn.resnet import ResNetGenerator, check_resnet
-from photogram.optim import frozen, init_normal, linear_decay, set_learning_rate
+from photogram.optim import average_decay, ema, frozen, init_normal, linear_decay, set_learning_rate
 from photogram.recipe import LearnsFrom, Run, start_from
+from photogram.recipes.duel import diagnosed, is_diagnosed
 from photogram.scene import Condition, Scene, SceneSpec
 
 Side = Literal["a", "b"]
 """A collection of pictures; its opposite is `OTHER`."""
 OTHER: dict[Side, Side] = {"a": "b", "b": "a"}
+Unpenalized = Literal["vanilla", "lsgan", "hinge"]
+"""Games that need no gradient penalty, of which there is none here; wgangp without one has no equilibrium."""
+Logits = tuple[Tensor, Tensor]
+"""What a discriminator made of pictures of its side, and of what it was shown in place of paintings."""
 
 
 class PicturePool:
@@ -102,7 +111,7 @@ class CycleGAN:
     """Pixels a side that the discriminators judge at once: 1, 16, 34, 70, 142 or 286."""
     discriminator_width: int = 64
     """Features of the discriminators' first convolution."""
-    game: Game = "lsgan"
+    game: Unpenalized = "lsgan"
     """What generators and discriminators play for."""
     lambda_a: float = 10.0
     """Weight of the mean absolute difference of a picture of A from what came of it in B and back."""
@@ -125,6 +134,12 @@ class CycleGAN:
     also mirrors (--flip)."""
     checkpointing: bool = False
     """Compute the residual blocks again for their gradients instead of keeping their features."""
+    average: float = 0.0
+    """Publish moving averages of both generators' weights, of this half-life in photographs shown, whose paintings
+    change less from step to step; 0: publish the weights of the last step."""
+    augment: tuple[Augmentation, ...] = ()
+    """Augment what the discriminators are shown, paintings too, by some of color, translation and cutout (Zhao et al.
+    2020): for collections so small, some hundred pictures, that they would learn them by heart."""
 
     def check(self) -> None:
         """Refuse values that no training can have.
@@ -134,10 +149,10 @@ class CycleGAN:
         """
         check_resnet(self.width, self.blocks)
         check_patch(self.patch, (1 << 20, 1 << 20))
-        if self.game not in get_args(Game):
-            raise unfit("game", self.game, f"must be one of {', '.join(get_args(Game))}")
+        if self.game not in get_args(Unpenalized):
+            raise unfit("game", self.game, f"must be one of {', '.join(get_args(Unpenalized))}")
         least = {"discriminator_width": 1, "lambda_a": 0, "lambda_b": 0, "identity": 0, "pool_size": 0, "epochs": 0}
-        for name, bound in (least | {"decay_epochs": 0}).items():
+        for name, bound in (least | {"decay_epochs": 0, "average": 0}).items():
             if not bound <= getattr(self, name) < math.inf:  # nor nan
                 raise unfit(name, getattr(self, name), f"must be {bound} or more, and finite")
         if not 0 < self.learning_rate < math.inf:
@@ -145,6 +160,7 @@ class CycleGAN:
         for name in ("beta1", "jitter"):
             if not 0 <= getattr(self, name) < 1:
                 raise unfit(name, getattr(self, name), "must be 0 or more, and below 1")
+        check_policy("augment", self.augment)
 
     def size_multiple(self) -> int:
         """Heights and widths that the recipe can train at are multiples of this."""
@@ -188,7 +204,7 @@ class CycleGANTraining:
 
     Generators are known by the collection that they take, discriminators and pools by the one that they look at.
     `prepare` replaces the forward of what it is given; networks keep their own, so that what is published paints as it
-    does when it is loaded.
+    does when it is loaded. `averages` are published in place of the generators where the recipe asks for them.
     """
 
     def __init__(self, recipe: CycleGAN, run: Run):
@@ -199,6 +215,11 @@ class CycleGANTraining:
         for name, network in self.published_generators.items():
             network.checkpointing = recipe.checkpointing
             start_from(replace(run, start_from=run.start_from and run.start_from / name), network)
+        self.averages: dict[str, ResNetGenerator] = {}
+        if recipe.average:
+            for name, network in self.published_generators.items():
+                self.averages[name] = copy.deepcopy(network).requires_grad_(False).to(run.accelerator.device)
+        self.shown = run.batch_size * run.accelerator.num_processes  # scenes a step
         self.judging: dict[str, PatchDiscriminator] = {}
         for name, channels in (("judges_a", run.spec.image_channels), ("judges_b", run.spec.photo_channels)):
             judge = PatchDiscriminator(channels, recipe.discriminator_width, recipe.patch, "instance")
@@ -238,9 +259,15 @@ class CycleGANTraining:
         # Discriminators: tell the pictures of a collection from painted ones, new or from the pool. Halved, to slow
         # them down relative to the generators.
         draws = self.draws(seen)
-        losses |= of_a | of_b | self.judge("a", a, fake_a, draws) | self.judge("b", b, fake_b, draws)
+        by_a, logits_a = self.judge("a", a, fake_a, draws)
+        by_b, logits_b = self.judge("b", b, fake_b, draws)
         self.judges_adam.step()
-        return {"loss": self.objective(losses), **losses}
+        losses |= of_a | of_b | by_a | by_b
+
+        for name, averaged in self.averages.items():
+            ema(averaged, self.published_generators[name], average_decay(recipe.average, seen, self.shown))
+        looked_at = self.diagnosed(seen, {"a": (a, fake_a, logits_a), "b": (b, fake_b, logits_b)})
+        return {"loss": self.objective(losses), **losses, **looked_at}
 
     def left_alone(self, side: Side, picture: Float[Tensor, "n c h w"]) -> dict[str, Tensor]:
         """Gradients of the identity term: a picture in the hands of the generator that makes pictures of its side."""
@@ -255,25 +282,49 @@ class CycleGANTraining:
         other = OTHER[side]
         fake = self.passed(self.generators[side], Condition(image=picture))
         with frozen(self.judges[other]):
-            adversarial = generator_loss(self.recipe.game, self.passed(self.judges[other], fake))
+            adversarial = generator_loss(self.recipe.game, self.judged(other, fake))
         cycle = (self.passed(self.generators[other], Condition(image=fake)) - picture).abs().mean()
         self.run.accelerator.backward(adversarial + self.weight(side) * cycle)
         return fake.detach(), {f"adversarial_{other}": adversarial.detach(), f"cycle_{side}": cycle.detach()}
 
     def judge(
         self, side: Side, real: Float[Tensor, "n c h w"], fake: Float[Tensor, "n c h w"], draws: torch.Generator
-    ) -> dict[str, Tensor]:
+    ) -> tuple[dict[str, Tensor], Logits]:
         """Gradients of a discriminator, shown pictures of its side and what the pool gives for new paintings."""
-        accelerator, judge = self.run.accelerator, self.judges[side]
+        accelerator = self.run.accelerator
         everybodys = accelerator.gather(fake)  # so that all processes have the same pool
         assert isinstance(everybodys, Tensor)
         first = accelerator.process_index * len(fake)
         shown = self.pools[side].exchanged(everybodys, draws)[first : first + len(fake)]
-        loss = 0.5 * discriminator_loss(self.recipe.game, self.passed(judge, real), self.passed(judge, shown))
+        on_real, on_fake = self.judged(side, real), self.judged(side, shown)
+        loss = 0.5 * discriminator_loss(self.recipe.game, on_real, on_fake)
         accelerator.backward(loss)
-        return {f"judges_{side}": loss.detach()}
+        return {f"judges_{side}": loss.detach()}, (on_real.detach(), on_fake.detach())
 
-    def passed(self, network: Any, shown: Condition | Tensor) -> Tensor:
+    def judged(self, side: Side, picture: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h2 w2"]:
+        """Logits of a picture's patches, augmented where the recipe says so; pools keep pictures as they were."""
+        return self.passed(self.judges[side], augmented(picture, self.recipe.augment, picture.shape[1], None))
+
+    def diagnosed(self, seen: int, sides: Mapping[Side, tuple[Tensor, Tensor, Logits]]) -> dict[str, Tensor]:
+        """What is to be seen of every fifth step, the mean of both sides; called after the last backward pass.
+
+        Args:
+            seen: photographs shown before the step, over all processes.
+            sides: pictures of each, what was painted as if it were of it, and the logits of both.
+        """
+        if not is_diagnosed(seen, self.shown):
+            return {}
+        found = [
+            diagnosed(self.painter_of(side), self.judging[f"judges_{side}"], real, fake, self.recipe.game, logits)
+            for side, (real, fake, logits) in sides.items()
+        ]
+        return {name: torch.stack([one[name] for one in found]).mean(0) for name in found[0]}
+
+    def painter_of(self, side: Side) -> ResNetGenerator:
+        """The generator that paints pictures as if they were of this side."""
+        return self.published_generators[f"{OTHER[side]}_to_{side}"]
+
+    def passed(self, network: Any, shown: Condition | Shown) -> Tensor:
         """What a network makes of what it is shown, in the precision of the run."""
         with self.run.accelerator.autocast():
             return network(shown)
@@ -303,14 +354,18 @@ class CycleGANTraining:
         return total
 
     def published(self) -> dict[str, Generator]:
-        return dict(self.published_generators)
+        return {**self.published_generators, **self.averages}
 
     def scene_for(self, name: str, scene: Scene) -> Scene:
         """What the generator of that name is asked; nothing was photographed of it."""
         return Scene(scene.condition if name == "a_to_b" else Condition(image=scene.photo), None)
 
     def facts(self) -> dict[str, str]:
-        return {"convolutions of stride 2 in the discriminators": str(STRIDED[self.recipe.patch])}
+        return {
+            "a_to_b": "paints pictures of A, which are the data's inputs, as if they were of B, its photographs",
+            "b_to_a": "paints pictures of B as if they were of A",
+            "convolutions of stride 2 in the discriminators": str(STRIDED[self.recipe.patch]),
+        }
 
     def state_dict(self) -> dict[str, object]:
         return {name: part.state_dict() for name, part in self._parts().items()}
@@ -322,4 +377,5 @@ class CycleGANTraining:
     def _parts(self) -> dict[str, Any]:
         adams = {"generators_adam": self.generators_adam, "judges_adam": self.judges_adam}
         pools = {f"pool_{side}": pool for side, pool in self.pools.items()}
-        return {**self.published_generators, **self.judging, **adams, **pools}
+        averages = {f"average_{name}": averaged for name, averaged in self.averages.items()}
+        return {**self.published_generators, **self.judging, **adams, **pools, **averages}

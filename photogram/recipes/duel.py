@@ -1,4 +1,7 @@
-"""What two networks that play against each other have in common: each learns by its own Adam, both must survive."""
+"""What two networks that play against each other have in common: each learns by its own Adam, both must survive.
+
+And how a game is looked at while it is played, whoever plays it.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,45 @@ from photogram.nn.norms import share_statistics
 from photogram.optim import average_decay, ema
 from photogram.recipe import Run
 from photogram.scene import Scene
+
+
+def is_diagnosed(seen: int, shown: int) -> bool:
+    """Whether a step is one of those that are looked at, every fifth.
+
+    Not the others: lengths of gradients take as long as reading all of them, some per cent of a small step.
+
+    Args:
+        seen: photographs shown before the step, over all processes.
+        shown: photographs of the step, over all processes.
+    """
+    return (seen // shown + 1) % diagnostics.EVERY == 0
+
+
+def diagnosed(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    photo: Float[Tensor, "n c h w"],
+    fake: Float[Tensor, "n c h w"],
+    game: str = "vanilla",
+    logits: tuple[Tensor, Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """What is to be seen of a game, to be logged after its losses; called after a step's last backward pass.
+
+    Args:
+        generator: with the step's gradients.
+        discriminator: the same.
+        photo: photographs as the discriminator met them, without augmentation.
+        fake: paintings, the same.
+        game: what is played for.
+        logits: of photographs and of paintings, in the discriminator's step; None where nobody judged.
+    """
+    found = {"gradient/generator": diagnostics.gradient_norm(generator)}
+    if logits is not None:
+        found["gradient/discriminator"] = diagnostics.gradient_norm(discriminator)
+        found = {**diagnostics.accuracy(game, *logits), **found}
+    for name, pictures in (("paintings", fake.detach()), ("photographs", photo)):
+        found |= diagnostics.of_pictures(name, pictures)
+    return found
 
 
 class Duel:
@@ -82,26 +124,15 @@ class Duel:
         game: str = "vanilla",
         logits: tuple[Tensor, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        """What is to be seen of every fifth step, to be logged after its losses; called after the last backward pass.
-
-        Nothing of the others: lengths of gradients take as long as reading all of them, some per cent of a small step.
+        """What is to be seen of every fifth step (see `diagnosed` of this file); nothing of the others.
 
         Args:
             seen: photographs shown before the step, over all processes.
-            photo: photographs as the discriminator met them, without augmentation.
-            fake: paintings, the same.
-            game: what is played for.
-            logits: of photographs and of paintings, in the discriminator's step; None where nobody judged.
+            photo, fake, game, logits: as there.
         """
-        if (seen // self.shown + 1) % diagnostics.EVERY:
+        if not is_diagnosed(seen, self.shown):
             return {}
-        found = {"gradient/generator": diagnostics.gradient_norm(self.published_generator)}
-        if logits is not None:
-            found["gradient/discriminator"] = diagnostics.gradient_norm(self.judging)
-            found = {**diagnostics.accuracy(game, *logits), **found}
-        for name, pictures in (("paintings", fake.detach()), ("photographs", photo)):
-            found |= diagnostics.of_pictures(name, pictures)
-        return found
+        return diagnosed(self.published_generator, self.judging, photo, fake, game, logits)
 
     def published(self) -> dict[str, Generator]:
         return {"generator": self.published_generator if self.averaged is None else self.averaged}
