@@ -17,9 +17,12 @@ from small_training import check_gradients
 from torch import nn
 from toy_scenes import ToyPhotos
 
+from photogram.advice import is_diagnostic
 from photogram.errors import UserError
 from photogram.losses import discriminator_loss, generator_loss
+from photogram.nn.augment import augmented
 from photogram.nn.norms import BatchNorm
+from photogram.optim import average_decay
 from photogram.recipe import Run
 from photogram.recipes.gan import (
     GAN,
@@ -269,18 +272,26 @@ def test_ways_that_there_are_not_are_refused(a, steps):
 # --- the game --------------------------------------------------------------------------------------------------------
 
 
+POLICY = ("color", "translation", "cutout")
+
+
+@pytest.mark.parametrize("policy", [(), POLICY])
 @pytest.mark.parametrize("game", ["vanilla", "lsgan", "hinge", "wgangp"])
-def test_a_step_is_the_game(game):
-    """Against the formulas: the discriminator first, then the generator against what it has become."""
-    recipe, one = replace(SMALL, game=game, gradient_penalty=3.0), scene()
+def test_a_step_is_the_game(game, policy):
+    """Against the formulas: the discriminator first, then the generator against what it has become.
+
+    What either is judged by is augmented anew in all three places; the slope, which is the discriminator's own, is not.
+    """
+    recipe, one = replace(SMALL, game=game, gradient_penalty=3.0, augment=policy, average=50.0), scene()
     training, twin = start(recipe), start(recipe)
+    first = {name: value.clone() for name, value in training.published_generator.named_parameters()}
     torch.manual_seed(1)
     losses = training.step(one, 0)
     torch.manual_seed(1)
     photo, judge = one.photo, twin.judging
     assert photo is not None
     fake = twin.published_generator(torch.randn(3, 5))
-    on_real, on_fake = judge(photo), judge(fake.detach())
+    on_real, on_fake = (judge(augmented(picture, policy, 3, None)) for picture in (photo, fake.detach()))
     d_loss = total = discriminator_loss(game, on_real, on_fake)
     expected = {"discriminator": d_loss, "on_photographs": on_real.mean(), "on_paintings": on_fake.mean()}
     if game == "wgangp":
@@ -293,7 +304,7 @@ def test_a_step_is_the_game(game):
     adam = torch.optim.Adam(judge.parameters(), lr=2e-4, betas=(0.5, 0.999))
     total.backward()
     adam.step()
-    expected["loss"] = generator_loss(game, judge(fake))
+    expected["loss"] = generator_loss(game, judge(augmented(fake, policy, 3, None)))
     assert losses.keys() == expected.keys()
     for name, value in expected.items():
         assert losses[name].item() == pytest.approx(value.item(), rel=1e-3, abs=1e-6), name
@@ -303,6 +314,94 @@ def test_a_step_is_the_game(game):
         ours, theirs = getattr(training, name).state_dict(), getattr(twin, name).state_dict()
         for key, weight in theirs.items():
             torch.testing.assert_close(ours[key], weight, rtol=1e-4, atol=5e-5)
+    left = average_decay(50.0, 0, 3)
+    for name, value in training.published()["generator"].named_parameters():
+        last = training.published_generator.get_parameter(name)
+        torch.testing.assert_close(value, left * first[name] + (1 - left) * last, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("game", ["vanilla", "wgangp"])
+def test_the_discriminator_is_shown_augmented_pictures_but_for_its_slope(game):
+    """Each place is cut out anew; between a photograph and a painting nothing is."""
+    training, shown = start(replace(SMALL, game=game, augment=("cutout",))), []
+    training.discriminator.register_forward_pre_hook(lambda m, inputs: shown.append(inputs[0].detach()))
+    training.step(scene(), 0)
+    holes = [(picture == 0).all(1) for picture in shown]
+    assert len(holes) == (4 if game == "wgangp" else 3)
+    if game == "wgangp":
+        assert not holes.pop(2).any()
+    assert all(0.05 < cut.float().mean() < 0.5 for cut in holes)
+    assert not torch.equal(holes[0], holes[1]) and not torch.equal(holes[1], holes[2])
+
+
+def test_every_fifth_step_is_diagnosed():
+    """Three photographs a step; of the game wgangp nothing says what is a photograph."""
+    accuracies = {"accuracy/photographs", "accuracy/paintings"}
+    for game, more in (("vanilla", accuracies), ("lsgan", accuracies), ("wgangp", set())):
+        training = start(replace(SMALL, game=game))
+        logged = [training.step(scene(n), 3 * n) for n in range(11)]
+        found = [{name for name in losses if is_diagnostic(name)} for losses in logged]
+        gradients = {"gradient/generator", "gradient/discriminator"}
+        faults = {f"{what}/{of}" for what in ("saturated", "checkerboard") for of in ("photographs", "paintings")}
+        expected = {*more, *gradients, *faults}
+        assert found == [expected if n in (4, 9) else set() for n in range(11)]
+    torch.testing.assert_close(logged[4]["saturated/photographs"], (scene(4).photo.abs() > 0.99).float().mean())
+
+
+# --- averages --------------------------------------------------------------------------------------------------------
+
+
+def test_the_average_is_published_and_what_learns_is_as_without():
+    """The slow way: the weights of every step, weighed at the end; and numbers are drawn as without."""
+    averaging, plain = start(replace(SMALL, average=7.0)), start()
+    kept = [{k: v.clone() for k, v in plain.published_generator.named_parameters()}]
+    for n in range(6):
+        drawn = []
+        for training in (averaging, plain):
+            torch.manual_seed(n)
+            training.step(scene(n), 50 * n)
+            training.published()
+            drawn.append(torch.rand(3))
+        assert torch.equal(*drawn)
+        kept.append({k: v.clone() for k, v in plain.published_generator.named_parameters()})
+    ours, learning = averaging.published()["generator"], averaging.published_generator
+    assert ours is not learning and plain.published()["generator"] is plain.published_generator
+    for name, tensor in plain.published_generator.state_dict().items():
+        assert torch.equal(learning.state_dict()[name], tensor), "the game is the same"
+    for name, value in ours.named_parameters():
+        expected = kept[0][name]
+        for n, weights in enumerate(kept[1:]):
+            left = 2 ** (-3 / min(7.0, 0.05 * (50 * n + 3)))
+            expected = left * expected + (1 - left) * weights[name]
+        torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-7)
+        assert not value.requires_grad
+
+
+def test_an_average_paints_by_statistics_of_its_own(one_thread):
+    """As by those of one large batch. By the generator's, which are of other features, it paints other photographs."""
+    toy = ToyPhotos(size=(16, 16), count=64)
+    photos = torch.cat([toy[n, 0].photo for n in range(64)])
+    recipe = GAN(z_size=8, width=8, discriminator_width=8, levels=2, learning_rate=1e-3, average=800.0)
+    training = start(recipe, toy.spec, batch_size=16)
+    for n in range(150):
+        torch.manual_seed(n)
+        batch = Scene(Condition(), photos[torch.randperm(64)[:16]])
+        training.step(batch, 16 * n + 100_000)  # as late in a training: what rises at first has its half-life
+    ours = training.averaged
+    assert isinstance(ours, DCGANGenerator)
+    z = torch.randn(2048, 8, generator=torch.Generator().manual_seed(5))
+    copied = {name: buffer.clone() for name, buffer in ours.named_buffers()}
+    assert all(torch.equal(b, training.published_generator.get_buffer(name)) for name, b in copied.items())
+    with torch.no_grad():
+        others = ours.run(z, "running")
+        painted = training.published()["generator"].sample_latents(z)
+        measured = [buffer.clone() for buffer in ours.buffers()]
+        exact = ours(z)
+    spread = exact.std(0).mean()
+    assert (painted - exact).square().mean().sqrt() < 0.12 * spread
+    assert (others - exact).square().mean().sqrt() > 0.25 * spread
+    training.published()  # a function of the weights: whatever they were before
+    assert all(torch.equal(a, b) for a, b in zip(measured, ours.buffers(), strict=True))
 
 
 @pytest.mark.parametrize("game", ["vanilla", "wgangp"])
@@ -369,7 +468,7 @@ def test_it_learns_two_colours_without_painting_their_mean(one_thread):
 
 @pytest.mark.parametrize("game", ["vanilla", "wgangp"])
 def test_it_goes_on_to_the_last_bit(game):
-    recipe = replace(SMALL, game=game)
+    recipe = replace(SMALL, game=game, average=20.0, augment=POLICY)
 
     def steps(training: GANTraining, span: range) -> list[dict[str, float]]:
         found = []
@@ -378,11 +477,17 @@ def test_it_goes_on_to_the_last_bit(game):
             found.append({k: v.item() for k, v in training.step(scene(n), 3 * n).items()})
         return found
 
-    log, parts, again = steps(start(recipe), range(4)), start(recipe), start(recipe)
+    through, parts, again = start(recipe), start(recipe), start(recipe)
+    log = steps(through, range(6))
     steps(parts, range(2))
+    parts.published()  # which the state is saved before, or not
     steps(again, range(1))  # whatever it held is overwritten
     again.load_state_dict(parts.state_dict())
-    assert steps(again, range(2, 4)) == log[2:]
+    assert steps(again, range(2, 6)) == log[2:]
+    for name in ("generator", "discriminator", "averaged"):
+        ours, theirs = through.state_dict()[name], again.state_dict()[name]
+        assert isinstance(ours, dict) and isinstance(theirs, dict)
+        assert all(torch.equal(tensor, theirs[key]) for key, tensor in ours.items()), name
 
 
 def test_it_starts_from_a_published_one(tmp_path):
@@ -407,6 +512,10 @@ def test_it_starts_from_a_published_one(tmp_path):
         ({"gradient_penalty": math.nan}, "--gradient-penalty nan: must be 0 or more"),
         ({"learning_rate": 0.0}, "--learning-rate 0.0: must be above 0"),
         ({"beta1": 1.0}, "--beta1 1.0"),
+        ({"average": -1.0}, "--average -1.0: must be 0 or more, and finite"),
+        ({"average": math.inf}, "--average inf: must be 0 or more, and finite"),
+        ({"augment": ("colour",)}, "--augment colour: must be some of color, translation, cutout, each once"),
+        ({"augment": ("color", "color")}, "--augment color color: must be some of"),
     ],
 )
 def test_values_that_no_training_can_have_are_refused(changes, words):

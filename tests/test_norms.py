@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from photogram.nn.norms import BatchNorm, InstanceNorm, norm_layer, share_statistics
+from photogram.nn.norms import BatchNorm, InstanceNorm, measure_statistics, norm_layer, share_statistics
 
 
 def inputs(seed: int = 0) -> torch.Tensor:
@@ -74,3 +74,27 @@ def test_running_averages_are_shared_in_one_go():
     assert all(torch.equal(buffer, expected[name]) for name, buffer in ours.named_buffers())
     share_statistics(InstanceNorm(), mean)
     assert len(calls) == 1, "nothing to share, nothing asked"
+
+
+def test_measured_statistics_are_the_means_of_the_batches():
+    """Layer by layer, by plain sums; whatever they were before, and without a gradient or a change of weights."""
+    chain = nn.Sequential(BatchNorm(5), nn.Conv2d(5, 3, 1), BatchNorm(3), BatchNorm(3, running=False))
+    batches, weights = [inputs(seed) for seed in range(4)], [p.clone() for p in chain.parameters()]
+    for buffer in chain.buffers():
+        buffer.fill_(7)
+    expected: dict[str, list[torch.Tensor]] = {"0": [], "2": []}
+    for x in batches:
+        for name, layer in chain.named_children():
+            if name in expected:
+                values = x.detach().movedim(1, 0).flatten(1)
+                mean = values.sum(1) / values.shape[1]
+                variance = (values - mean[:, None]).square().sum(1) / (values.shape[1] - 1)
+                expected[name].append(torch.stack([mean, variance]))
+            x = layer(x)
+    seen: list[bool] = []
+    measure_statistics(chain, lambda x: seen.append(chain(x).requires_grad), batches)
+    assert seen == [False] * 4
+    for name, found in expected.items():
+        measured = torch.stack([chain.get_buffer(f"{name}.running_{what}") for what in ("mean", "var")])
+        torch.testing.assert_close(measured, torch.stack(found).mean(0), rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(p, w) for p, w in zip(chain.parameters(), weights, strict=True))

@@ -6,7 +6,7 @@ one the two differ most. Here `forward` is told.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -22,6 +22,8 @@ JudgingNorm = Literal["batch", "instance", "layer"]
 whose penalty is on each picture by itself."""
 Statistics = Literal["batch", "image", "running"]
 """Means and variances of the whole batch, of each image by itself, or the running averages of training."""
+NEW = 0.1
+"""How much of a batch's statistics its pass leaves in the running averages."""
 
 
 class BatchNorm(nn.Module):
@@ -45,8 +47,8 @@ class BatchNorm(nn.Module):
     def forward(self, x: Float[Tensor, "n c h w"], statistics: Statistics = "batch") -> Float[Tensor, "n c h w"]:
         if statistics == "image":
             return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=1e-5)
-        averaged = statistics == "batch"  # and the running averages take a tenth of the new
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, averaged, 0.1, 1e-5)
+        averaged = statistics == "batch"  # and the running averages take their part of the new
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, averaged, NEW, 1e-5)
 
 
 class InstanceNorm(nn.Module):
@@ -82,3 +84,27 @@ def share_statistics(network: nn.Module, mean: Callable[[Tensor], Tensor]) -> No
     together = mean(torch.cat([buffer.flatten() for buffer in buffers]))
     for buffer, part in zip(buffers, together.split([b.numel() for b in buffers]), strict=True):
         buffer.copy_(part.view_as(buffer))
+
+
+@torch.no_grad()
+def measure_statistics(network: nn.Module, run: Callable[[Tensor], object], batches: Sequence[Tensor]) -> None:
+    """Give a network, as its running averages, the mean statistics of what its own weights make of some batches.
+
+    An average of weights needs this: its features are not those of the network that it is the average of (P. Izmailov
+    et al., "Averaging Weights Leads to Wider Optima and Better Generalization", UAI 2018, algorithm 1).
+
+    Args:
+        network: whose buffers are all running averages; what they were does not matter.
+        run: a pass by the statistics of the batch.
+        batches: what is run, one or more.
+    """
+    buffers = list(network.buffers())
+    means = [torch.zeros_like(buffer) for buffer in buffers]
+    for batch in batches:
+        for buffer in buffers:
+            buffer.zero_()
+        run(batch)  # leaves NEW of its own
+        for mean, buffer in zip(means, buffers, strict=True):
+            mean += buffer / (NEW * len(batches))
+    for mean, buffer in zip(means, buffers, strict=True):
+        buffer.copy_(mean)

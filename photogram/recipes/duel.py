@@ -6,6 +6,7 @@ And how a game is looked at while it is played, whoever plays it.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -73,6 +74,8 @@ class Duel:
         beta1: Adam's decay of the first moment; that of the second is 0.999.
         average: half-life, in photographs shown, of a moving average of the generator, which is published in its place;
             0: none.
+        settle: fits an average's running statistics to its weights before it is published; without it they are those
+            of the generator.
     """
 
     def __init__(
@@ -83,10 +86,11 @@ class Duel:
         learning_rate: float,
         beta1: float,
         average: float = 0.0,
+        settle: Callable[[Any], None] | None = None,
     ):
         self.run, self.published_generator, self.judging = run, generator, discriminator
         self.shown = run.batch_size * run.accelerator.num_processes  # photographs a step
-        self.half_life, self.averaged = average, None
+        self.half_life, self.averaged, self.settle = average, None, settle
         if average:
             self.averaged = copy.deepcopy(generator).requires_grad_(False).to(run.accelerator.device)
         self.generator, self.generator_adam = self._prepared(generator, learning_rate, beta1)
@@ -135,7 +139,11 @@ class Duel:
         return diagnosed(self.published_generator, self.judging, photo, fake, game, logits)
 
     def published(self) -> dict[str, Generator]:
-        return {"generator": self.published_generator if self.averaged is None else self.averaged}
+        if self.averaged is None:
+            return {"generator": self.published_generator}
+        if self.settle is not None:
+            self.settle(self.averaged)
+        return {"generator": self.averaged}
 
     def scene_for(self, name: str, scene: Scene) -> Scene:
         return scene

@@ -22,6 +22,7 @@ should appear, and quality falls as resolution grows. Where we differ from the p
   authors advise. They also took five steps of the discriminator to one of the generator; here both take turns.
 - The discriminator is shown photographs and paintings in batches of their own, each with its own statistics (DCGAN).
 - Photographs of one seed paint by the running averages of training, so that they do not depend on their neighbours.
+  Those of an average (`--average`) are its own, measured when it is published (Izmailov et al. 2018, algorithm 1).
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ from torch import Tensor, nn
 from photogram.errors import UserError, unfit
 from photogram.generator import Generator, Network, NoOptions, UnaskedGenerator
 from photogram.losses import Game, discriminator_loss, generator_loss, gradient_penalty
-from photogram.nn.norms import BatchNorm, JudgingNorm, Statistics, judging_norm
+from photogram.nn.augment import Augmentation, augmented, check_policy
+from photogram.nn.norms import BatchNorm, JudgingNorm, Statistics, judging_norm, measure_statistics
 from photogram.optim import frozen, init_normal
 from photogram.recipe import LearnsFrom, Run, start_from
 from photogram.recipes.duel import Duel
@@ -46,6 +48,8 @@ from photogram.scene import Scene, SceneSpec, Size, shape
 
 LEVELS = range(1, 13)
 """How many steps of twice the size there can be."""
+SETTLED_BY = 512
+"""From so many z, or a batch more, the running statistics of an averaged generator are measured."""
 LEAST_TRUNCATION, MOST_TRUNCATION = 0.1, 10.0
 
 
@@ -232,6 +236,12 @@ class GAN:
     """Adam's step size, for both."""
     beta1: float = 0.5
     """Adam's decay of the first moment; that of the second is 0.999."""
+    average: float = 0.0
+    """Publish a moving average of the generator's weights, of this half-life in photographs shown, whose photographs
+    change less from step to step; 0: publish the weights of the last step."""
+    augment: tuple[Augmentation, ...] = ()
+    """Augment what the discriminator is shown, paintings too, by some of color, translation and cutout (Zhao et al.
+    2020): for data so small, some hundred photographs, that it would learn them by heart."""
 
     def check(self) -> None:
         """Refuse values that no training can have.
@@ -244,12 +254,14 @@ class GAN:
             raise unfit("discriminator_width", self.discriminator_width, "must be 1 or more")
         if self.game not in get_args(Game):
             raise unfit("game", self.game, f"must be one of {', '.join(get_args(Game))}")
-        if not 0 <= self.gradient_penalty < math.inf:  # nor nan
-            raise unfit("gradient_penalty", self.gradient_penalty, "must be 0 or more, and finite")
+        for name in ("gradient_penalty", "average"):
+            if not 0 <= getattr(self, name) < math.inf:  # nor nan
+                raise unfit(name, getattr(self, name), "must be 0 or more, and finite")
         if not 0 < self.learning_rate < math.inf:
             raise unfit("learning_rate", self.learning_rate, "must be above 0 and finite")
         if not 0 <= self.beta1 < 1:
             raise unfit("beta1", self.beta1, "must be 0 or more, and below 1")
+        check_policy("augment", self.augment)
 
     def size_multiple(self) -> int:
         """Heights and widths that the recipe can train at are multiples of this."""
@@ -274,7 +286,8 @@ class GANTraining(Duel):
             run.spec.photo_channels, run.spec.size, recipe.discriminator_width, recipe.levels, norm
         )
         init_normal(discriminator)
-        super().__init__(run, generator, discriminator, recipe.learning_rate, recipe.beta1)
+        rate, beta1, average = recipe.learning_rate, recipe.beta1, recipe.average
+        super().__init__(run, generator, discriminator, rate, beta1, average, self._settle)
 
     def step(self, scene: Scene, seen: int) -> dict[str, Tensor]:
         assert scene.photo is not None
@@ -289,7 +302,7 @@ class GANTraining(Duel):
         d_loss = total = discriminator_loss(recipe.game, on_real, on_fake)
         losses = {"discriminator": d_loss, "on_photographs": on_real.mean(), "on_paintings": on_fake.mean()}
         if recipe.game == "wgangp":
-            losses["penalty"] = gradient_penalty(self.judge, photo, fake)
+            losses["penalty"] = self.penalty(photo, fake)
             total = d_loss + recipe.gradient_penalty * losses["penalty"]
         accelerator.backward(total)
         self.discriminator_adam.step()
@@ -299,13 +312,33 @@ class GANTraining(Duel):
             loss = generator_loss(recipe.game, self.judge(fake))
         accelerator.backward(loss)
         self.generator_adam.step()
-        self.share_statistics()
-        return {"loss": loss, **losses}
+        self.end_step(seen)
+        return {"loss": loss, **losses, **self.diagnosed(seen, photo, fake, recipe.game, (on_real, on_fake))}
 
     def judge(self, picture: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1"]:
-        """A logit for each picture."""
+        """A logit for each picture, which is shown augmented."""
+        shown = augmented(picture, self.recipe.augment, picture.shape[1], None)
+        assert isinstance(shown, Tensor)  # nothing was asked for
+        return self._logits(shown)
+
+    def penalty(self, photo: Float[Tensor, "n c h w"], fake: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:
+        """How far the discriminator is from a slope of 1: its own slope, so that nothing is augmented here."""
+        return gradient_penalty(self._logits, photo, fake)
+
+    def _logits(self, picture: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1"]:
         with self.run.accelerator.autocast():
             return self.discriminator(picture)
+
+    def _settle(self, averaged: DCGANGenerator) -> None:
+        """Measure the average's own running statistics: those of the generator are of other features.
+
+        The same z each time, so that what is published is a function of the weights.
+        """
+        noise = torch.Generator(self.run.accelerator.device).manual_seed(0)
+        count, shown = -(-SETTLED_BY // self.run.batch_size), (self.run.batch_size, self.recipe.z_size)
+        batches = [torch.randn(shown, generator=noise, device=noise.device) for _ in range(count)]
+        with self.run.accelerator.autocast():
+            measure_statistics(averaged, averaged, batches)
 
     def facts(self) -> dict[str, str]:
         return {"start map": shape(start_map(self.run.spec.size, self.recipe.levels))}
