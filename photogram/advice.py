@@ -21,6 +21,9 @@ CLIPPED = 0.25
 """By so much the share of black and white values in paintings is above that in photographs."""
 PATTERNED, MORE_PATTERNED = 0.75, 0.15
 """A checkerboard above this (1/2 is none, 1 nothing else), and by so much above that of photographs."""
+COVERED = 1.0
+"""A generator is told where it shows a smaller share of the toy world's kinds of scene than this. Of 64 of its own
+photographs a kind is missed once in a hundred times."""
 
 
 def is_diagnostic(name: str) -> bool:
@@ -58,8 +61,7 @@ def advice(means: Mapping[str, float]) -> list[str]:
             )
         elif norm is not None and norm > STEEP:
             found.append(f"The {name}'s gradient is very large ({norm:.2g}): lower --learning-rate.")
-    found += _faults(means)
-    return found
+    return [*found, *_faults(means), *_collapse(means)]
 
 
 def _faults(means: Mapping[str, float]) -> list[str]:
@@ -78,3 +80,16 @@ def _faults(means: Mapping[str, float]) -> list[str]:
             "early in a training: go on, and if it stays, lower --learning-rate or publish an --average."
         )
     return found
+
+
+def _collapse(means: Mapping[str, float]) -> list[str]:
+    """Of what kinds a generator shows, on the toy world, of which they are known (`photogram.metrics.toy_moods`)."""
+    covered = means.get("modes/covered")
+    if covered is None or covered >= COVERED:
+        return []
+    shares = {name.removeprefix("modes/"): share for name, share in means.items() if name.startswith("modes/")}
+    shown = ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if name != "covered")
+    return [
+        f"The generator paints {covered:.0%} of the toy world's kinds of scene ({shown}), as is usual early in a "
+        "training: go on, and if it stays so, try a larger --batch-size or --game wgangp."
+    ]

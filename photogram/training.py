@@ -29,7 +29,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from photogram import opinions
-from photogram.advice import is_diagnostic
+from photogram.advice import STEPS, is_diagnostic
 from photogram.checkpoint import discard_after, last_good, load_state, save_state, saved_steps
 from photogram.errors import UserError
 from photogram.generator import Generator, Network, Reader, UnaskedGenerator
@@ -52,6 +52,8 @@ PREVIEWS = 6
 """Held-out scenes that are painted in every sheet."""
 SEEDS = 36
 """Seeds that are painted in every sheet of a network that is asked for nothing."""
+Look = Callable[[Mapping[str, Network]], Mapping[str, float]]
+"""Diagnoses the published networks, by name; draws no numbers of torch's own generator."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def train(
     plan: Plan,
     preview: Scenes | None = None,
     judge: Judge | None = None,
+    look: Look | None = None,
 ) -> Path:
     """Train a recipe, or go on training it: the same call continues to the last bit.
 
@@ -99,6 +102,7 @@ def train(
         plan: how long, in what portions and precision.
         preview: held-out scenes for the sheets.
         judge: looks at the networks every `plan.evaluate_every` steps; the one that it likes best is kept in `best/`.
+        look: what it finds in every 100th step is logged as diagnostics, for advice in the report.
 
     Returns:
         The run's folder.
@@ -123,7 +127,7 @@ def train(
         training = recipe.start(run)
         settle(out, settings, main)
         accelerator.wait_for_everyone()
-        with closing(_Loop(training, run, data, preview, out, plan, judge)) as loop:
+        with closing(_Loop(training, run, data, preview, out, plan, judge, look)) as loop:
             loop.resume()
             loop.run_on()
     return out
@@ -213,9 +217,10 @@ class _Loop:
         out: Path,
         plan: Plan,
         judge: Judge | None,
+        look: Look | None,
     ):
-        self.training, self.run, self.data, self.preview, self.judge = training, run, data, preview, judge
-        self.out, self.plan, self.accelerator = out, plan, run.accelerator
+        self.training, self.run, self.data, self.preview = training, run, data, preview
+        self.judge, self.look, self.out, self.plan, self.accelerator = judge, look, out, plan, run.accelerator
         self.main = run.accelerator.is_main_process
         self.step, self.waited, self.worked = 0, 0.0, 0.0
         self.stop = Stop()
@@ -307,6 +312,9 @@ class _Loop:
         if wrong:
             raise self._not_finite(self.step + 1, f"among the losses, {', '.join(wrong)}")
         self.step += 1
+        if self.look is not None and self.main and self.step % STEPS == 0:  # advice judges so many steps together
+            with self.accelerator.autocast():
+                values |= self.look(self.training.published())
         seconds = time.perf_counter() - began
         seen_a_step = self.plan.batch_size * self.accelerator.num_processes
         with self.writing():

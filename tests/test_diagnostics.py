@@ -9,7 +9,7 @@ import torch
 from test_pix2pix import scene, start
 from torch import Tensor, nn
 
-from photogram.advice import CLIPPED, FLAT, LOST, MORE_PATTERNED, PATTERNED, STEEP, SURE, advice, is_diagnostic
+from photogram.advice import CLIPPED, COVERED, FLAT, LOST, MORE_PATTERNED, PATTERNED, STEEP, SURE, advice, is_diagnostic
 from photogram.data.toy import Toy
 from photogram.nn import diagnostics
 from photogram.nn.diagnostics import accuracy, checkerboard, gradient_norm, of_pictures, period_of, saturated
@@ -216,6 +216,14 @@ def test_one_sentence_is_said_of_what_is_out_of_range(inside, outside, words):
     assert advice(WELL | inside) == []
     (sentence,) = advice(WELL | inside | outside)
     assert words in sentence and sentence.endswith(".") and "\n" not in sentence
+
+
+def test_a_collapse_on_the_toy_world_is_told_with_what_is_shown():
+    shares = {"modes/day": 0.61, "modes/evening": 0.0, "modes/night": 0.39, "modes/clouds": 0.0}
+    assert advice(WELL | shares | {"modes/covered": COVERED}) == []
+    (sentence,) = advice(WELL | shares | {"modes/covered": 0.5})
+    assert "paints 50% of the toy world's kinds of scene (day 61%, evening 0%, night 39%, clouds 0%)" in sentence
+    assert sentence.endswith(".") and "\n" not in sentence
 
 
 def test_patterns_of_the_photographs_are_no_fault_of_the_paintings():

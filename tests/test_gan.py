@@ -20,6 +20,7 @@ from toy_scenes import ToyPhotos
 from photogram.advice import is_diagnostic
 from photogram.errors import UserError
 from photogram.losses import discriminator_loss, generator_loss
+from photogram.metrics.toy_moods import moods_seen
 from photogram.nn.augment import augmented
 from photogram.nn.norms import BatchNorm
 from photogram.optim import average_decay
@@ -437,6 +438,7 @@ def test_its_photographs_become_like_those_of_the_toy_world(one_thread):
     photos = torch.cat([toy[n, 0].photo for n in range(64)])
     recipe = GAN(z_size=8, width=16, discriminator_width=16, levels=2, learning_rate=1e-3)
     training, log = start(recipe, toy.spec, batch_size=16), []
+    assert moods_seen(training.published())["modes/covered"] == 0.25, "grey is of one kind"
     for n in range(200):
         torch.manual_seed(n)
         batch = Scene(Condition(), photos[torch.randperm(64)[:16]])
@@ -446,6 +448,7 @@ def test_its_photographs_become_like_those_of_the_toy_world(one_thread):
     assert float((painted.mean(0) - photos.mean(0)).abs().mean()) < 0.75 * grey
     assert 0.25 < float(painted.std(0).mean() / photos.std(0).mean()) < 1.5, "seeds differ as photographs do"
     assert 0.5 < sum(log[-50:]) / 50 < 2 * math.log(2) + 0.1
+    assert moods_seen(training.published())["modes/covered"] >= 0.5, "day and night come to be told from clouds"
 
 
 def test_it_learns_two_colours_without_painting_their_mean(one_thread):

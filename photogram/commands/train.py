@@ -78,7 +78,9 @@ def _run_training(asked: TrainFlags, recipe: Any) -> int:
     from rich.console import Console
 
     from photogram.checkpoint import saved_steps
+    from photogram.data.toy import is_toy
     from photogram.data.unpaired import open_scenes
+    from photogram.metrics.toy_moods import moods_seen
     from photogram.planning import Asked
     from photogram.training import Plan, check_plan, train
 
@@ -108,7 +110,8 @@ def _run_training(asked: TrainFlags, recipe: Any) -> int:
     val = None
     if has_val:
         val = open_scenes(asked.data, "val", learns_from, size=size, fit=asked.fit, photos=False)
-    train(recipe, data, asked.out, plan, val, _judge(asked, learns_from, size, has_val))
+    judge, look = _judge(asked, learns_from, size, has_val), moods_seen if is_toy(asked.data) else None
+    train(recipe, data, asked.out, plan, val, judge, look)
     console.print(f"trained; open {asked.out / 'report.html'}", highlight=False, soft_wrap=True)
     return 0
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from photogram.data.preparing import RECORD
 from photogram.data.toy_layout import CLASSES, SPLITS, Split, plan
 from photogram.data.toy_photo import photograph
 from photogram.errors import UserError, nearest
@@ -187,6 +188,15 @@ def write_toy(
     except OSError as e:
         raise UserError(f"{e.filename or out}: cannot be written ({e.strerror or e})") from None
     return out
+
+
+def is_toy(root: str | Path) -> bool:
+    """Whether a data folder is the toy world as `write_toy` writes it: its classes, and nobody prepared it anew."""
+    root = Path(root)
+    try:
+        return read_classes(root / "classes.json") == CLASSES and not (root / RECORD).exists()
+    except UserError:
+        return False
 
 
 def _claim(out: Path) -> None:

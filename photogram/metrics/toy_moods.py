@@ -8,6 +8,7 @@ is as sure as that, and of a painting like no photograph it is arbitrary. The ru
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import NamedTuple
 
@@ -18,11 +19,15 @@ from torch import Tensor
 from photogram.data.toy import Toy
 from photogram.data.toy_layout import SUN
 from photogram.errors import UserError
+from photogram.generator import Network, UnaskedGenerator
 
 MOODS = ("day", "evening", "night", "clouds")
 """The kinds, by the class of their sky."""
 LEAST = 1 / 16
 """A kind is shown where this share of the paintings is of it: a quarter of what each of four has if all are alike."""
+
+SEEDS, TOGETHER = 64, 8
+"""Seeds that `moods_seen` paints, and how many at once: they should take less memory than a training step."""
 
 
 class Moods(NamedTuple):
@@ -49,6 +54,25 @@ def toy_moods(paintings: Float[Tensor, "n 3 h w"]) -> Moods:
     counts = torch.bincount(mood_of_photos(paintings), minlength=len(MOODS))
     shares = {name: count / len(paintings) for name, count in zip(MOODS, counts.tolist(), strict=True)}
     return Moods(sum(share >= LEAST for share in shares.values()) / len(MOODS), shares)
+
+
+def moods_seen(networks: Mapping[str, Network]) -> dict[str, float]:
+    """What a training on the toy world logs of its generator: has it collapsed? A `photogram.training.Look`.
+
+    Args:
+        networks: as published. Looked at is the first that is asked for nothing: what others paint is decided by what
+            they are asked for.
+
+    Returns:
+        `modes/covered` and `modes/KIND`, the fields of `Moods`, of the seeds from 0 on; nothing where all are asked.
+    """
+    for network in networks.values():
+        if isinstance(network, UnaskedGenerator):
+            latents = torch.stack([network.latent(seed) for seed in range(SEEDS)])
+            paintings = torch.cat([network.sample_latents(some).cpu() for some in latents.split(TOGETHER)])
+            covered, shares = toy_moods(paintings)
+            return {"modes/covered": covered, **{f"modes/{name}": share for name, share in shares.items()}}
+    return {}
 
 
 def mood_of_photos(photos: Float[Tensor, "n 3 h w"]) -> Int[Tensor, " n"]:
