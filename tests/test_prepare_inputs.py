@@ -13,10 +13,13 @@ from photogram.cli import main
 from photogram.data.check import check
 from photogram.data.folder import Folder
 from photogram.data.inputs import grey_of, prepare_grey, prepare_manifest, prepare_pairs, prepare_unpaired
+from photogram.data.toy import write_toy
 from photogram.data.unpaired import Unpaired
 from photogram.errors import UserError
+from photogram.images import write_image
+from photogram.nn.color import AB, colored, to_lab
 from photogram.rasters import bits_of, read_raster, write_raster
-from photogram.scene import SceneClass, to_pixels, write_classes
+from photogram.scene import SceneClass, from_pixels, read_classes, to_levels, to_pixels, write_classes
 
 PHOTOGRAPHS = os.environ.get("PHOTOGRAM_PHOTOGRAPHS")
 """A folder of real photographs, for those who have one."""
@@ -209,10 +212,14 @@ def test_photographs_in_grey_become_inputs(tmp_path, bits, suffix):
     assert [(s.name, s.inputs, s.photos) for s in made.splits] == [("train", 3, 3), ("val", 1, 1)]
     grey = read_raster(tmp_path / "out/train/inputs/1.png")
     assert grey.shape == (10, 14, 1) and bits_of(grey) == bits
-    for row in range(10):
-        for column in range(14):
-            red, green, blue = (int(v) for v in photo(1, bits=bits)[row, column])
-            assert abs(int(grey[row, column, 0]) - (299 * red + 587 * green + 114 * blue) / 1000) <= 0.5
+    colors = from_pixels(photo(1, bits=bits))[None]
+    lightness = to_lab(colors)[:, :1]
+    assert (to_lab(from_pixels(grey)[None].expand(-1, 3, -1, -1))[:, :1] - lightness).abs().max() < 100 / 2**bits
+    back = colored(from_pixels(grey)[None], to_lab(colors)[:, 1:] / AB)
+    apart = np.abs(to_levels(back[0], bits).astype(int) - photo(1, bits=bits))
+    assert apart.max() < 257 if bits == 16 else apart.mean() < 0.5, (
+        "rounded greys; small values of strong colours feel it most"
+    )
     np.testing.assert_array_equal(read_raster(tmp_path / f"out/train/photos/1{suffix}"), photo(1, bits=bits))
     spec = Folder(tmp_path / "out", learns_from="images").spec
     assert (spec.image_channels, spec.image_bits, spec.photo_channels, spec.photo_bits) == (1, bits, 3, bits)
@@ -222,6 +229,22 @@ def test_greys_of_greys_are_themselves():
     levels = np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, -1)
     np.testing.assert_array_equal(grey_of(levels)[0, :, 0], np.arange(256))
     assert grey_of(np.ones((1, 1, 3), np.float32)).tolist() == [[[1.0]]]
+
+
+def test_layouts_go_along_where_they_fit(tmp_path):
+    """So that colours can be judged by a protocol that reads paintings."""
+    data = write_toy(tmp_path / "toy", size=(16, 24), train=2, val=1, quiet=True)
+    out = tmp_path / "out"
+    made = prepare_grey(data, out=out, quiet=True)
+    assert [(s.name, s.inputs, s.photos, s.layouts) for s in made.splits] == [("train", 2, 2, 2), ("val", 1, 1, 1)]
+    assert read_classes(out / "classes.json") == read_classes(data / "classes.json")
+    for path in data.glob("*/layouts/*"):
+        assert (out / path.relative_to(data)).read_bytes() == path.read_bytes()
+    assert Folder(out, learns_from="images").spec.num_classes == 0
+    (layout,) = (data / "val/layouts").iterdir()
+    write_image(np.zeros((16, 23), np.uint8), layout)
+    with pytest.raises(UserError, match="is 16 x 23, but its photograph is 16 x 24"):
+        prepare_grey(data, out=tmp_path / "other", quiet=True)
 
 
 def test_photographs_without_colour_teach_none(tmp_path):

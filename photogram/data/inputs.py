@@ -38,8 +38,8 @@ from photogram.rasters import (
 from photogram.scene import SceneClass, read_classes, shape, write_classes
 
 Direction = Literal["AtoB", "BtoA"]
-GREY = (0.299, 0.587, 0.114)
-"""What red, green and blue count in a grey (ITU-R BT.601, luma)."""
+LIGHT = (0.212671, 0.715160, 0.072169)
+"""What linear red, green and blue count in the luminance: the row Y of sRGB's matrix (specification 2.9)."""
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ def prepare_unpaired(
 def prepare_grey(source: Path, *, out: Path, quiet: bool = False) -> Prepared:
     """Prepare photographs with their grey versions, in one channel of the same bits, as inputs: to learn colours.
 
-    Photographs are copied as they are; layouts are not.
+    Photographs are copied as they are, and layouts too, where there are some: paintings can be judged by them.
 
     Args:
         source: a data folder; every split with photos/ is taken.
@@ -278,33 +278,55 @@ def prepare_grey(source: Path, *, out: Path, quiet: bool = False) -> Prepared:
         quiet: show no progress.
 
     Raises:
-        UserError: where there are no photographs, or they are not in colour.
+        UserError: where there are no photographs, they are not in colour, or a layout does not fit its photograph.
     """
     source = _folder(source)
+    laid_out = any(source.glob("[!.]*/layouts/*"))
+    classes = read_classes(source / "classes.json") if laid_out else ()
     made = []
     for split in sorted(p.parent for p in source.glob("[!.]*/photos") if p.is_dir()):
         pairing = pair_files(split, ())
         refuse_twins(pairing)
+        layouts = {p.stem: p.layout for p in pair_files(split).pairs} if laid_out else {}
         for pair in pairing.with_photos:
             assert pair.photo is not None
             form = raster_form(pair.photo)
             if form.colours != 3:
                 raise UserError(f"{pair.photo}: has {form}; colours are learned from photographs of 3 channels")
+            sources: dict[str, Path] = {part: pair.photo for part in _PARTS}
             suffixes = {"inputs": f".{suffix_for(1, form.bits)}", "photos": pair.photo.suffix.lower()}
-            made.append(Made(split.name, pair.stem, dict.fromkeys(_PARTS, pair.photo), suffixes))
+            layout = layouts.get(pair.stem)
+            if layout is not None:
+                sources["layouts"], suffixes["layouts"] = layout, layout.suffix.lower()
+            made.append(Made(split.name, pair.stem, sources, suffixes))
 
     def write(scene: Made, targets: dict[str, Path]) -> list[str]:
-        write_raster(grey_of(read_raster(scene.sources["photos"])[..., :3]), targets["inputs"])
+        photo = read_raster(scene.sources["photos"])
+        if "layouts" in targets:
+            layout = scene.sources["layouts"]
+            size = read_layout(layout, len(classes)).shape
+            if size != photo.shape[:2]:
+                raise UserError(f"{layout}: is {shape(size)}, but its photograph is {shape(photo.shape[:2])}")
+            copy_file(layout, targets["layouts"])
+        write_raster(grey_of(photo[..., :3]), targets["inputs"])
         copy_file(scene.sources["photos"], targets["photos"])
         return []
 
-    return _carry_out("grey", [source], {}, made, write, out, quiet)
+    return _carry_out("grey", [source], {}, made, write, out, quiet, classes)
 
 
 def grey_of(raster: np.ndarray) -> np.ndarray:
-    """RGB [h, w, 3] in grey [h, w, 1], in its own type, rounded half up."""
-    mixed = (raster.astype(np.float64) @ np.array(GREY))[..., None]
-    return mixed.clip(0, 1).astype(np.float32) if bits_of(raster) == 32 else (mixed + 0.5).astype(raster.dtype)
+    """RGB [h, w, 3] in the grey [h, w, 1] of the same lightness (L of CIE Lab), in its own type, rounded half up.
+
+    What video calls grey, a sum of the encoded values, is darker of strong colours: with it, colours could not be put
+    back exactly.
+    """
+    most = {8: 255.0, 16: 65535.0}.get(bits_of(raster), 1.0)
+    encoded = raster.astype(np.float64) / most
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded.clip(0) + 0.055) / 1.055) ** 2.4)
+    light = (linear @ np.array(LIGHT))[..., None].clip(0, 1)
+    grey = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    return grey.clip(0, 1).astype(np.float32) if most == 1 else (most * grey + 0.5).astype(raster.dtype)
 
 
 # --- what they share -------------------------------------------------------------------------------------------------
