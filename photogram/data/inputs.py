@@ -293,7 +293,7 @@ def prepare_grey(source: Path, *, out: Path, quiet: bool = False) -> Prepared:
             form = raster_form(pair.photo)
             if form.colours != 3:
                 raise UserError(f"{pair.photo}: has {form}; colours are learned from photographs of 3 channels")
-            sources: dict[str, Path] = {part: pair.photo for part in _PARTS}
+            sources: dict[str, Path] = dict.fromkeys(_PARTS, pair.photo)
             suffixes = {"inputs": f".{suffix_for(1, form.bits)}", "photos": pair.photo.suffix.lower()}
             layout = layouts.get(pair.stem)
             if layout is not None:
