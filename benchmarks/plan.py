@@ -65,12 +65,12 @@ def main() -> None:
     from speed import ready
 
     from photogram.amounts import GB
+    from photogram.data.inputs import prepare_grey, prepare_unpaired
     from photogram.data.toy import write_toy
-    from photogram.data.toy_layout import CLASSES
+    from photogram.data.unpaired import open_scenes
     from photogram.nn.trunks import VGG
     from photogram.planning import HALF, Asked, drawn, dry_run, quick_look, smaller_needs
     from photogram.recipes import members, word
-    from photogram.scene import SceneSpec
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = {word(kind): kind for kind in members()}
@@ -83,6 +83,10 @@ def main() -> None:
     largest, kept = tuple(asked.size), {}
     with tempfile.TemporaryDirectory() as folder:
         data = write_toy(Path(folder) / "data", size=largest, train=max(4, asked.batch_size), val=2, quiet=True)
+        greys, two = Path(folder) / "greys", Path(folder) / "two"
+        prepare_grey(data, out=greys, quiet=True)
+        prepare_unpaired(data / "train/photos", data / "train/photos", out=two, quiet=True)
+        folders = {"images": greys, "unpaired": two}
         trunk = Path(folder) / "vgg19.safetensors"
         save_file(VGG(19, "vgg19").state_dict(), trunk)  # of random weights: memory does not depend on them
         print(f"batch {asked.batch_size}, {asked.precision}")
@@ -90,15 +94,18 @@ def main() -> None:
             "| | size | truth | measured | drawn | quick | bytes a pixel |\n| --- | --- | --- | --- | --- | --- | --- |"
         )
         for name in asked.recipes:
-            recipe = ready(known[name], SceneSpec(CLASSES, largest), Path(folder))
+            learns_from = known[name].learns_from
+            its_data = folders.get(learns_from, data)
+            spec = open_scenes(its_data, "train", learns_from, size=largest).spec
+            recipe = ready(known[name], spec, Path(folder))
             if hasattr(recipe, "perceptual"):
                 recipe = replace(recipe, perceptual=str(trunk), loss_weights=(1.0,) * 6)
-            first = Asked(recipe, SceneSpec(CLASSES, largest), 4, asked.batch_size, asked.precision)
+            first = Asked(recipe, spec, 4, asked.batch_size, asked.precision)
             dry, quick = cache(dry_run), cache(lambda one: dry_run(one, "steps"))
             needs = [*smaller_needs(first, HALF, dry), dry(first)]
             for its in needs:
                 size = its.size
-                true = truth(recipe, name, data, size, asked.batch_size, asked.precision)
+                true = truth(recipe, name, its_data, size, asked.batch_size, asked.precision)
                 found = {"measured": its}
                 if size == largest and len(needs) == 3:
                     found["drawn"] = drawn(first, needs[0], needs[1])

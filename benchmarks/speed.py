@@ -76,10 +76,30 @@ def layouts(height: int, width: int, classes: int, count: int = 1):
     return Layout(kinds[:, row, column].to(torch.uint8 if classes <= 256 else torch.int16))
 
 
-def spec(height: int, width: int, classes: int):
+def from_layouts(recipe: Any) -> bool:
+    return recipe.learns_from in ("layouts", "any")
+
+
+def spec(recipe: Any, height: int, width: int, classes: int):
+    """What the scenes of a recipe share: layouts, grey images, pictures of another collection, or photographs alone."""
     from photogram.scene import SceneClass, SceneSpec
 
-    return SceneSpec(tuple(SceneClass(f"c{n}", (n, n, n)) for n in range(classes)), (height, width))
+    if from_layouts(recipe):
+        return SceneSpec(tuple(SceneClass(f"c{n}", (n, n, n)) for n in range(classes)), (height, width))
+    return SceneSpec(
+        (), (height, width), image_channels={"images": 1, "unpaired": 3, "photographs": 0}[recipe.learns_from]
+    )
+
+
+def condition(spec: SceneSpec, batch: int):
+    """What a network is asked."""
+    import torch
+
+    from photogram.scene import Condition
+
+    if spec.num_classes:
+        return Condition(layouts(*spec.size, spec.num_classes, batch))
+    return Condition(image=torch.rand(batch, spec.image_channels, *spec.size) * 2 - 1 if spec.image_channels else None)
 
 
 @contextlib.contextmanager
@@ -118,7 +138,7 @@ def started(recipe: Any, height: int, width: int, classes: int, precision: str, 
     torch.manual_seed(0)
     AcceleratorState._reset_state()
     accelerator = Accelerator(cpu=True, mixed_precision="bf16" if precision == "bf16" else "no")
-    return recipe.start(Run(accelerator, spec(height, width, classes), 10, batch, 0))
+    return recipe.start(Run(accelerator, spec(recipe, height, width, classes), 10, batch, 0))
 
 
 @contextlib.contextmanager
@@ -139,7 +159,8 @@ def parts(training: Any, kind: str) -> list[Any]:
     import torch
 
     wanted = torch.nn.Module if kind == "networks" else torch.optim.Optimizer
-    return [part for part in vars(training).values() if isinstance(part, wanted)]
+    held = [v for part in vars(training).values() for v in (part.values() if isinstance(part, dict) else [part])]
+    return [part for part in held if isinstance(part, wanted)]
 
 
 def steps(
@@ -148,7 +169,7 @@ def steps(
     import torch
 
     from photogram.nn.winograd import Winograd
-    from photogram.scene import Condition, Scene
+    from photogram.scene import Scene
 
     trainings = {
         which: started(recipe, height, width, classes, p, batch)
@@ -157,7 +178,8 @@ def steps(
     }
     for network in parts(trainings["naive"], "networks") if "naive" in trainings else ():
         network.to(memory_format=torch.contiguous_format)
-    scene = Scene(Condition(layouts(height, width, classes, batch)), torch.rand(batch, 3, height, width) * 2 - 1)
+    photo = torch.rand(batch, 3, height, width) * 2 - 1
+    scene = Scene(condition(spec(recipe, height, width, classes), batch), photo)
 
     def watched() -> object:
         with all_in(precision):
@@ -182,7 +204,7 @@ def synthesis(
 ) -> Case:
     import torch
 
-    from photogram.generator import Generator
+    from photogram.generator import Generator, UnaskedGenerator
     from photogram.nn.kept_weights import KeptWeights
     from photogram.nn.winograd import Winograd
 
@@ -192,10 +214,12 @@ def synthesis(
     plain.to(memory_format=torch.contiguous_format)
     if only != "naive":
         network.to(memory_format=torch.channels_last)
-    shown = layouts(height, width, classes, batch)
+    shown = condition(network.spec, batch)
     photo = torch.rand(batch, 3, height, width) * 2 - 1
 
     def run(one: Any) -> object:
+        if isinstance(one, UnaskedGenerator):
+            return one.sample_latents(torch.stack([one.latent(seed) for seed in range(batch)]))
         return one.sample(shown) if isinstance(one, Generator) else one.predict(photo)
 
     kept = KeptWeights(network)
@@ -390,7 +414,7 @@ def child(asked: argparse.Namespace, recipe: str, kind: str, classes: int) -> di
 
 
 def tell_memory(recipe: str, kind: str, classes: int, found: dict[str, Any]) -> str:
-    cells = [f"{recipe}, {kind}", str(classes), f"{found['ours'] / 2**30:.2f} GB"]
+    cells = [f"{recipe}, {kind}", str(classes or "-"), f"{found['ours'] / 2**30:.2f} GB"]
     if "naive" in found:
         cells += [f"{found['naive'] / 2**30:.2f} GB", f"{found['ours'] / found['naive']:.2f}"]
     return "| " + " | ".join(cells) + " |"
@@ -403,7 +427,12 @@ def tell(recipe: str, kind: str, classes: int, found: dict[str, Any]) -> str:
         if name in found
     }
     spread = (max(found["ours"]) - min(found["ours"])) / middle["ours"]
-    cells = [f"{recipe}, {kind}", str(classes), f"{found['gmac']:.0f}", f"{middle['ours']:.2f} s (spread {spread:.0%})"]
+    cells = [
+        f"{recipe}, {kind}",
+        str(classes or "-"),
+        f"{found['gmac']:.0f}",
+        f"{middle['ours']:.2f} s (spread {spread:.0%})",
+    ]
     cells.append(f"{middle['naive'] / middle['ours']:.2f}" if "naive" in middle else "-")
     cells += [f"{middle['ours'] / middle[name]:.2f}" for name in ("convolutions", "peak")]
     cells.append(f"{middle['plain'] / middle['peak']:.2f}")
@@ -430,7 +459,8 @@ def main() -> None:
     known = {word(kind): kind for kind in members()}
     if asked.one:
         with tempfile.TemporaryDirectory() as folder:
-            recipe = ready(known[asked.recipes[0]], spec(*asked.size, asked.classes[0]), Path(folder))
+            kind = known[asked.recipes[0]]
+            recipe = ready(kind, spec(kind, *asked.size, asked.classes[0]), Path(folder))
             take = measure if asked.memory is None else measure_memory
             print(json.dumps(take(recipe, asked.kinds[0], asked, asked.classes[0])))
         return
@@ -444,7 +474,7 @@ def main() -> None:
         print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for recipe in asked.recipes or list(known):
         for kind in asked.kinds:
-            for classes in asked.classes:
+            for classes in asked.classes if from_layouts(known[recipe]) else [0]:
                 told = tell_memory if asked.memory else tell
                 print(told(recipe, kind, classes, child(asked, recipe, kind, classes)), flush=True)
 
