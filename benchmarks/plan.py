@@ -101,7 +101,7 @@ def main() -> None:
             if hasattr(recipe, "perceptual"):
                 recipe = replace(recipe, perceptual=str(trunk), loss_weights=(1.0,) * 6)
             first = Asked(recipe, spec, 4, asked.batch_size, asked.precision)
-            dry, quick = cache(dry_run), cache(lambda one: dry_run(one, "steps"))
+            dry, quick = cache(dry_run), cache(lambda one, until="steps": dry_run(one, until))
             needs = [*smaller_needs(first, HALF, dry), dry(first)]
             for its in needs:
                 size = its.size
