@@ -46,9 +46,11 @@ def open_condition(source: Path, spec: SceneSpec, size: Size | None = None) -> C
 
 
 def sibling(source: Path, folder: str) -> Path | None:
-    """The file of the same stem in a folder beside the source's own, as data folders have them."""
-    beside, stem = source.absolute().parent.parent / folder, source.stem
-    return next((p for s in RASTER_SUFFIXES if (p := beside / f"{stem}{s}").is_file()), None)
+    """The file of the same stem in a folder beside the source's own, as data folders have them; never the source."""
+    here, stem = source.absolute().parent, source.stem
+    if here.name == folder:  # a network that paints from photographs
+        return None
+    return next((p for s in RASTER_SUFFIXES if (p := here.parent / folder / f"{stem}{s}").is_file()), None)
 
 
 def image_beside(layout: Path) -> Path:

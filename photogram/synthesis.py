@@ -155,8 +155,8 @@ def synthesize(
         options: an instance of `generator.Options`.
         overwrite: paint anew what is finished. The old paintings of these layouts are removed before the first is
             painted; inputs are read to their end before that.
-        precision: `bf16` paints convolutions in bfloat16; `auto` does so where the device has it, and goes on as the
-            folder was begun.
+        precision: `bf16` paints convolutions in bfloat16; `auto` does so where the device has it and the paintings'
+            files keep 8 bits, since bfloat16 has no more, and goes on as the folder was begun.
         choose: where the options ask for all candidates, keeps one of them.
         animate: also write `animation.webp`, the finished paintings by name at so many a second; 0: none.
         compile: let torch compile the network first, for thousands of paintings of one size by a small network.
@@ -183,7 +183,8 @@ def synthesize(
     with ExitStack() as stack:
         stack.enter_context(only_one(out))
         started = read_settings(out)
-        precision = resolved(precision, None if overwrite else started)
+        bits = 8 if format in OF_8_BITS else generator.spec.photo_bits
+        precision = resolved(precision, None if overwrite else started, bits)
         settings = _settings(generator, seed, size, format, precision, options, compile)
         if started is not None and overwrite:
             make_room(out, started, settings, set(places.names))
@@ -192,7 +193,7 @@ def synthesize(
             stack.callback(forget, out)
         compiled_for = size if compile and not isinstance(size, str) else None
         stack.enter_context(ready_to_paint(generator, precision, compiled_for))
-        studio = _Studio(generator, out, seed, size, options, choose, quiet, 8 if format in OF_8_BITS else None)
+        studio = _Studio(generator, out, seed, size, options, choose, quiet, bits)
         studio.work(items, None if known is None else len(known), places.finished())
         drawn, undrawn = draw_overview(studio.done, generator.spec, out, places.numbered) if sheet else (None, [])
         if animate and studio.done:
@@ -299,10 +300,9 @@ class _Studio:
         options: object,
         choose: Choose | None,
         quiet: bool,
-        bits: int | None = None,
+        bits: int,
     ):
-        self.generator, self.out, self.seed, self.size = generator, out, seed, size
-        self.bits = bits or generator.spec.photo_bits
+        self.generator, self.out, self.seed, self.size, self.bits = generator, out, seed, size, bits
         self.options, self.choose, self.quiet = options, choose, quiet
         self.painted, self.skipped, self.stop = 0, 0, Stop()
         self.failures: list[str] = []

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from photogram import overview
 from photogram.collecting import collect
 from photogram.conditions import open_condition, source_suffixes
 from photogram.errors import UserError
@@ -156,6 +157,28 @@ def test_formats_of_8_bits_are_given_where_they_are_asked_for(tmp_path):
     folder = put(tmp_path, 16, 3, ".png")
     paint(Echo(spec=SceneSpec((), SIZE, False, 3, 16, 3, 16)), folder, tmp_path / "out", format="webp")
     assert read_raster(tmp_path / "out/0.webp").dtype == np.uint8
+
+
+@pytest.mark.parametrize(("bits", "format", "decided"), ((8, None, "bf16"), (16, None, "fp32"), (16, "webp", "bf16")))
+def test_auto_precision_keeps_all_bits_of_the_targets(tmp_path, monkeypatch, bits, format, decided):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    folder, network = put(tmp_path, bits, 3, ".png"), Echo(spec=SceneSpec((), SIZE, False, 3, bits, 3, bits))
+    assert paint(network, folder, tmp_path / "out", format=format, precision="auto").precision == decided
+    assert paint(network, folder, tmp_path / "asked", precision="bf16").precision == "bf16"
+
+
+@pytest.mark.parametrize("folder", ("inputs", "photos"))
+def test_a_sheet_shows_photographs_beside_inputs_but_no_input_twice(tmp_path, monkeypatch, folder):
+    """CycleGAN's way back is asked with photographs."""
+    put(tmp_path, 8, 3, ".png")
+    (tmp_path / "photos").mkdir()
+    for n in range(3):
+        write_raster(raster(8, 3, 9 - n), tmp_path / f"photos/{n}.png")
+    shown: list[list[str]] = []
+    monkeypatch.setattr(overview, "sheet", lambda columns, rows: shown.append(columns) or rows[0][1][0])
+    paint(Echo(spec=SceneSpec((), SIZE, False, 3)), tmp_path / folder, tmp_path / "out", sheet=True)
+    assert shown == [["condition", "painting", *(["photograph"] if folder == "inputs" else [])]]
 
 
 def test_folders_without_images_say_so(tmp_path):

@@ -53,7 +53,7 @@ class SynthesizeFlags:
     """Let torch compile the network first: a minute or two, then small networks paint 1.3 times as fast. For thousands
     of paintings of one size; it needs a C++ compiler."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Auto takes bf16 where the processor has it."""
+    """Auto takes bf16 where the processor has it, and fp32 for paintings of 16 bits or more."""
     overwrite: bool = False
     """Paint over what was painted with other settings."""
 
