@@ -200,6 +200,30 @@ def test_two_folders_become_two_collections(tmp_path):
         prepare_unpaired(tmp_path / "horses", tmp_path / "horses", out=tmp_path / "out", quiet=True)
 
 
+def test_a_picture_in_both_collections_is_warned_of(tmp_path):
+    for n in range(4):
+        put(photo(n), tmp_path / f"in/{n}.png")
+    folders = {"a": tmp_path / "in", "b": tmp_path / "in"}
+    apart = prepare_unpaired(**folders, out=tmp_path / "apart", a_glob="[01].png", b_glob="[23].png", quiet=True)
+    assert apart.warnings == ()
+    some = prepare_unpaired(**folders, out=tmp_path / "some", a_glob="[012].png", quiet=True)
+    (warning,) = some.warnings
+    assert "in/0.png: is in both collections (3 such pictures); --a-glob and --b-glob" in warning
+
+
+def test_equal_names_in_two_collections_are_no_pairs(tmp_path):
+    for n in range(4):
+        put(photo(n), tmp_path / f"horses/{n}.png")
+        put(photo(n + 9, (8, 8)), tmp_path / f"zebras/{n}.png")
+    prepare_unpaired(tmp_path / "horses", tmp_path / "zebras", out=tmp_path / "out", quiet=True)
+    report = check(tmp_path / "out", quiet=True)
+    assert {f.severity for f in report.findings} == {"note"} and report.splits["train"].pairs == 0
+    paired = [f for f in check(tmp_path / "out", learns_from="images", quiet=True).findings if f.kind == "unpaired"]
+    assert paired[0].severity == "warning" and "do not belong together" in paired[0].message
+    (tmp_path / "out/prepare.json").write_text("[")  # by names, they are pairs
+    assert check(tmp_path / "out", quiet=True).splits["train"].pairs == 3
+
+
 # grey
 
 

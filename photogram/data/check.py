@@ -9,8 +9,8 @@ depths:
   after `QUICK_SECONDS` and says how many it has read; the rest are still checked when they are loaded.
 
 Which files belong together depends on what is learned from them: `parts_of` says so of a recipe. Where no recipe is
-named, everything that is there counts: layouts, inputs or both; inputs and photographs that have no name in common are
-two collections; and photographs alone are for recipes that need no more.
+named, everything that is there counts: layouts, inputs or both; inputs and photographs that have no name in common, or
+come from `prepare unpaired`, are two collections; and photographs alone are for recipes that need no more.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ import numpy as np
 
 from photogram.data.examine import Facts, Files, Finding, Severity, examine
 from photogram.data.folder import WHAT, Pair, Pairing, Part, pair_files, parts_of
+from photogram.data.preparing import RECORD
 from photogram.data.report import SEVERITIES, ClassRow, InstanceCount, Report, SplitCount, render
+from photogram.data.unpaired import were_unpaired
 from photogram.errors import UserError, nearest
 from photogram.progress import progress
 from photogram.rasters import Form
@@ -124,6 +126,8 @@ def _kind(root: Path, learns_from: LearnsFrom | None) -> _Kind:
     if not parts:
         return _Kind(() if "photos" in there else ("layouts",))
     if parts == ["inputs"] and (root / "train").is_dir():
+        if were_unpaired(root):
+            return _Kind(("inputs",), True)
         train = pair_files(root / "train", parts)
         return _Kind(("inputs",), bool(train.pairs and train.lonely_photos) and not train.with_photos)
     return _Kind(tuple(parts))
@@ -172,6 +176,11 @@ def _pairings(root: Path, quick: bool, kind: _Kind, found: list[Finding]) -> dic
             continue
         found += _pair_findings(root / name, pairings[name], kind)
     found += _instances_in_one_split_only(root, pairings)
+    if "inputs" in kind.parts and not kind.unpaired and were_unpaired(root):
+        message = (
+            "these are two collections that nobody paired: inputs and photographs of one name do not belong together"
+        )
+        found.append(Finding("unpaired", "warning", str(root / RECORD), message))
     return pairings
 
 

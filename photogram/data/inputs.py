@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -235,7 +235,7 @@ def prepare_unpaired(
 ) -> Prepared:
     """Prepare two folders of pictures that nobody paired (pix2pix family, section 3): A to inputs, B to photographs.
 
-    Files are copied as they are. The last share of each by name is held out.
+    Files are copied as they are. The last share of each by name is held out. What is in both is warned of.
 
     Args:
         a: the folder of inputs.
@@ -250,9 +250,11 @@ def prepare_unpaired(
         UserError: where a folder is missing, or holds no such pictures.
     """
     _check_share(val_share)
-    made = []
+    made: list[Made] = []
+    seen: list[set[Path]] = []
     for part, folder, pattern, name in zip(_PARTS, (a, b), (a_glob, b_glob), ("a", "b"), strict=True):
         files = _pictures(_folder(folder), pattern, f"--{name}-glob")
+        seen.append({path.resolve() for path in files})
         for split, chosen in _held_out(files, val_share).items():
             for stem, path in _by_stem(chosen, folder).items():
                 made.append(Made(split, stem, {part: path}, {part: path.suffix.lower()}))
@@ -264,7 +266,12 @@ def prepare_unpaired(
         return []
 
     settings: dict[str, object] = {"b": str(Path(b).resolve()), "a_glob": a_glob, "b_glob": b_glob}
-    return _carry_out("unpaired", [a, b], settings | {"val_share": val_share}, made, write, out, quiet)
+    prepared = _carry_out("unpaired", [a, b], settings | {"val_share": val_share}, made, write, out, quiet)
+    both = sorted(seen[0] & seen[1])
+    if not both:
+        return prepared
+    warning = f"{both[0]}: is in both collections ({len(both)} such pictures); --a-glob and --b-glob can part them"
+    return replace(prepared, warnings=(warning, *prepared.warnings))
 
 
 def prepare_grey(source: Path, *, out: Path, quiet: bool = False) -> Prepared:

@@ -6,6 +6,7 @@ And `open_scenes`, by which commands open whatever a recipe learns from.
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from photogram.data.folder import (
     require_folders,
     with_forms,
 )
+from photogram.data.preparing import RECORD
 from photogram.errors import UserError
 from photogram.rasters import raster_form, read_as
 from photogram.recipe import LearnsFrom
@@ -102,6 +104,15 @@ class Unpaired:
         photo = read_as(other, self.spec.photo_channels, self.spec.photo_bits)
         views = [View((a.shape[0], a.shape[1]), self.size, self.fit, self.flip, rng) for a in (image, photo)]
         return Scene(Condition(image=views[0](image)), views[1](photo))
+
+
+def were_unpaired(root: Path) -> bool:
+    """Whether `prepare unpaired` made a data folder, as its record says: equal names say nothing there."""
+    try:
+        record = json.loads((root / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):  # no record, or none that can be read
+        return False
+    return isinstance(record, dict) and record.get("preparer") == "unpaired"
 
 
 def collections(pairing: Pairing) -> tuple[list[Path], list[Path]]:
