@@ -46,6 +46,9 @@ VALUE_LIMIT = 4 * PIXEL_LIMIT
 """The largest file that is decoded, in pixels times channels."""
 
 _NPY = b"\x93NUMPY"
+_WHITE_IS_ZERO = 0
+_PLAIN_TIFFS = (_WHITE_IS_ZERO, 1, 2)  # by photometric interpretation: levels, white or black as 0, and RGB
+_UNPACKED = (1, 8, 32946, 32773)  # by compression, what tifffile reads alone: none, deflate by two names, PackBits
 _TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PLAIN = {"1": "L", "L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA"}  # Pillow's modes; others become RGB
 _CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
@@ -140,11 +143,9 @@ def read_raster(path: str | Path) -> np.ndarray:
     path = Path(path)
     with reading(path):
         start = _first_bytes(path)
-        if start.startswith(_NPY):
-            return _checked(_read_npy(path), path)
-        if start[:4] in _TIFFS and _tiff_form(path) is not None:
-            return _checked(_read_tiff(path), path)
-        return _checked(_read_with_pillow(path), path)
+        tiff = start[:4] in _TIFFS and _tiff_form(path) is not None
+        read = _read_npy if start.startswith(_NPY) else _read_tiff if tiff else _read_with_pillow
+        return _checked(read(path), path)
 
 
 def read_as(path: str | Path, channels: int, bits: int) -> np.ndarray:
@@ -246,15 +247,21 @@ def _read_npy(path: Path) -> np.ndarray:
 
 
 def _tiff_form(path: Path) -> Form | None:
-    """The form of a TIFF of plain numbers; None of one whose colours Pillow must work out."""
+    """The form of a TIFF of plain numbers; None of one that is Pillow's to read as a whole."""
     import tifffile
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it would warn of is refused, or does not matter
     with tifffile.TiffFile(path) as tiff:
         pages = _pages(tiff)
         first = pages[0]
-        if not _is_plain(first):
+        plain = first.photometric in _PLAIN_TIFFS and first.bitspersample >= 8  # else indices, inks, chroma, or bits
+        packed = first.compression not in _UNPACKED  # LZW and JPEG are Pillow's, where it has a mode for the pixels
+        small = first.samplesperpixel * first.bitspersample <= 32
+        if not plain or (packed and small and len(pages) == 1):
             return None
+        if packed and (not small or first.photometric == _WHITE_IS_ZERO):
+            kind = str(getattr(first.compression, "name", first.compression))
+            raise UserError(f"{path}: is packed by {kind}, which is not read of such pixels; store it with deflate")
         forms = [(p.imagelength, p.imagewidth, p.samplesperpixel, str(p.dtype), p.photometric) for p in pages]
         differs = next((n for n, form in enumerate(forms) if form != forms[0]), None)
         if differs is not None:
@@ -277,18 +284,6 @@ def _pages(tiff: tifffile.TiffFile) -> list[tifffile.TiffPage]:
     return [page if isinstance(page, tifffile.TiffPage) else page.aspage() for page in pages]
 
 
-def _is_plain(page: tifffile.TiffPage) -> bool:
-    """Whether a page holds numbers that mean what they say, and not indices, inks or chroma, or bits; and is not
-    compressed in a way that only Pillow knows here."""
-    import tifffile
-
-    plain = (tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
-    if page.photometric not in plain or page.bitspersample < 8:
-        return False
-    known = (tifffile.COMPRESSION.NONE, tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE)
-    return page.compression in known or page.samplesperpixel * page.bitspersample > 32
-
-
 def _tiff_orientation(page: tifffile.TiffPage) -> int:
     value = page.tags.valueof(274, 1)
     return int(value) if value in range(1, 9) else 1
@@ -298,17 +293,31 @@ def _read_tiff(path: Path) -> np.ndarray:
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:
+        pages = _pages(tiff)
+        if pages[0].compression not in _UNPACKED:
+            return np.concatenate([_pillows_page(path, n, page) for n, page in enumerate(pages)], axis=-1)
         planes = []
-        for page in _pages(tiff):
+        for page in pages:
             values = page.asarray()
             if page.axes == "SYX":
                 values = np.moveaxis(values, 0, -1)
             elif page.axes not in ("YX", "YXS"):
                 raise UserError(f"{path}: has axes {page.axes}; rows, columns and channels are read")
-            if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+            if page.photometric == _WHITE_IS_ZERO:
                 values = (1 if values.dtype.kind == "f" else np.iinfo(values.dtype).max) - values
             planes.append(turned(values.reshape(*values.shape[:2], -1), _tiff_orientation(page)))
     return np.concatenate(planes, axis=-1)
+
+
+def _pillows_page(path: Path, number: int, page: tifffile.TiffPage) -> np.ndarray:
+    """A page of a TIFF [h, w, c] that only Pillow can unpack, which turns it as it should be."""
+    with Image.open(path, formats=("TIFF",)) as image:
+        image.seek(number)
+        values = np.asarray(image)
+    values = values.reshape(*values.shape[:2], -1)
+    if values.shape[2] != page.samplesperpixel or _bits(values.dtype) != page.bitspersample:
+        raise UserError(f"{path}: page {number} is of no kind that is read; store it with deflate")
+    return values
 
 
 # --- what Pillow opens -----------------------------------------------------------------------------------------------
@@ -437,6 +446,5 @@ def _write_png16(raster: np.ndarray, path: Path) -> None:
         from kornia_rs.io import write_image_png_u16
     except ImportError:
         raise UserError(f"{path}: colours of 16 bits need kornia-rs (`pip install kornia-rs`), or .tif") from None
-    kind = "rgb" if raster.shape[2] == 3 else "rgba"
     with replacing(path) as file:  # it writes files alone: into the one that is renamed at the end
-        write_image_png_u16(file.name, np.ascontiguousarray(raster), kind)
+        write_image_png_u16(file.name, np.ascontiguousarray(raster), "rgb" if raster.shape[2] == 3 else "rgba")

@@ -168,6 +168,26 @@ def test_the_pages_of_a_tiff_are_channels(tmp_path, bits, big):
     assert raster_form(path) == Form(7, 11, 5, bits, pages=5)
 
 
+@pytest.mark.parametrize("bits", (8, 16, 32))
+@pytest.mark.parametrize("compression", ("tiff_lzw", "packbits"))
+def test_packed_pages_are_channels_too(tmp_path, bits, compression):
+    pages = [Image.fromarray(some(bits, 4)[..., n]) for n in range(4)]
+    pages[0].save(path := tmp_path / "a.tif", save_all=True, append_images=pages[1:], compression=compression)
+    np.testing.assert_array_equal(read_raster(path), some(bits, 4))
+    assert raster_form(path) == Form(7, 11, 4, bits, pages=4)
+    pages[0].save(path, save_all=True, append_images=pages[1:], compression="tiff_lzw", tiffinfo={274: 6})
+    np.testing.assert_array_equal(read_raster(path)[..., 0], np.rot90(some(bits, 4)[..., 0], -1))
+    assert raster_form(path).size == (11, 7)
+
+
+def test_what_is_packed_as_nobody_here_can_read_is_said_at_the_header(tmp_path):
+    """16-bit colours in LZW, as other programs write them: Pillow would halve them."""
+    tifffile.imwrite(path := tmp_path / "a.tif", some(16, 3), photometric="rgb")
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tiff.pages.first.tags["Compression"].overwrite(5)
+    refused(path, "is packed by LZW, which is not read of such pixels; store it with deflate")
+
+
 def test_tiffs_with_white_as_0_are_turned_round(tmp_path):
     for bits in (8, 16):
         tifffile.imwrite(path := tmp_path / "a.tif", some(bits, 1)[..., 0], photometric="miniswhite")
