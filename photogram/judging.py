@@ -267,7 +267,8 @@ class _Painter:
         assert generator is not None
         self.generator, self.subject, self.out, self.quiet = generator, subject, asked.out / name, asked.quiet
         by = "layouts" if generator.spec.num_classes else "images"
-        stems = {pair.stem: pair.first for pair in Folder(asked.data, asked.protocol.split, learns_from=by).pairs}
+        folder = Folder(asked.data, asked.protocol.split, photos=False, learns_from=by)
+        stems = {pair.stem: pair.first for pair in folder.pairs}
         missing = [name for name in reals.names if name not in stems]
         if missing:
             raise UserError(f"{subject}: paints from {by}, of which {asked.data} has none for {missing[0]}")

@@ -17,7 +17,7 @@ from torch import Tensor
 from photogram import judging
 from photogram.cli import main
 from photogram.data.folder import Folder
-from photogram.data.inputs import grey_of
+from photogram.data.inputs import grey_of, prepare_unpaired
 from photogram.data.toy import write_toy
 from photogram.errors import UsageError, UserError
 from photogram.generator import Generator, NoOptions
@@ -420,3 +420,34 @@ def test_networks_that_paint_from_images_are_judged(data, tmp_path, with_layouts
         image = scenes[0, 0].condition.image
         assert image is not None
         np.testing.assert_array_equal(asked[..., :1], to_pixels(image)[0].numpy())
+
+
+@pytest.mark.parametrize("equal_names", (False, True))
+def test_two_collections_are_compared_as_sets_alone(data, tmp_path, equal_names):
+    """What CycleGAN paints: the measures of sets as ever, and none of pairs."""
+    (greys := tmp_path / "greys").mkdir()
+    for path in (data / "val/photos").iterdir():
+        name = path.stem if equal_names else f"grey-{path.stem}"
+        write_raster(grey_of(read_photo(path)), greys / f"{name}.png")
+    own = tmp_path / "own"
+    prepare_unpaired(greys, data / "val/photos", out=own, val_share=(COUNT - 1) / COUNT, quiet=True)
+    network = Dimmed(spec=SceneSpec((), SIZE, image_channels=1))
+    result = judged(own, tmp_path, network)
+    assert {name.partition("[")[0] for name in result.measures} == {"KD", "FD"} and result.per_image == {}
+    assert result.warnings[0].startswith("nobody paired these photographs")
+    stored = tmp_path / "out/run/result.json"
+    assert read_result(stored).measures == result.measures
+    found = compare(
+        (tmp_path / "run", stored),
+        Loads(network),
+        protocol=protocol_file(tmp_path),
+        data=own,
+        out=tmp_path / "page",
+        quiet=True,
+    )
+    assert found.opened is not None and "<h2>The first</h2>" in found.opened.read_text()
+    assert [r.measures for r in found.results] == 2 * [result.measures]
+    if equal_names:  # without the record they are pairs, in the same order
+        (own / "prepare.json").unlink()
+        paired = judged(own, tmp_path, network)
+        assert "PSNR" in paired.measures and paired.measures.items() >= result.measures.items()

@@ -72,6 +72,17 @@ def test_windows_and_flips_of_the_two_are_independent(tmp_path):
     assert abs(np.corrcoef(np.array(lefts).T)[0, 1]) < 0.2 and np.ptp(lefts, axis=0).tolist() == [12, 12]
 
 
+@pytest.mark.parametrize(("inputs", "photos"), ((3, 5), (5, 3), (4, 4), (1, 6)))
+def test_to_judge_sets_each_file_comes_once(tmp_path, inputs, photos):
+    scenes = Unpaired(write(tmp_path, inputs, photos), drawn=False)
+    assert len(scenes) == min(inputs, photos)
+    shown = [[int(pixels[0, 0, 2]) for pixels in both(scenes[n, 7])] for n in range(len(scenes))]
+    for numbers, count in zip(zip(*shown, strict=True), (inputs, photos), strict=True):
+        assert list(numbers) == sorted(set(numbers)), "in order, none twice"
+        assert np.ptp(np.diff([*numbers, count])) <= 1, "spread evenly"
+    assert [scenes.name(n) for n in range(len(scenes))] == [f"inputs-{first:02}" for first, _ in shown]
+
+
 def test_sizes_may_differ_where_one_is_asked_for(tmp_path):
     write(tmp_path, 2, 2)
     for n in range(2):

@@ -37,6 +37,9 @@ def run(arguments: Sequence[str]) -> int:
     ) -> int:
         """Judge runs or folders of images by a protocol, side by side, so that anyone can repeat it.
 
+        Of two collections that nobody paired (`prepare unpaired`), paintings of inputs are compared with photographs as
+        sets alone; for a network that goes the other way, prepare a folder with the two exchanged.
+
         Args:
             subjects: runs, folders of images that have the names of the layouts, and result.json files of earlier
                 evaluations, which are compared as they are, and alone need no protocol and no data.

@@ -29,7 +29,7 @@ from photogram.data.examine import Facts, Files, Finding, Severity, examine
 from photogram.data.folder import WHAT, Pair, Pairing, Part, pair_files, parts_of
 from photogram.data.preparing import RECORD
 from photogram.data.report import SEVERITIES, ClassRow, InstanceCount, Report, SplitCount, render
-from photogram.data.unpaired import were_unpaired
+from photogram.data.unpaired import are_unpaired, were_unpaired
 from photogram.errors import UserError, nearest
 from photogram.progress import progress
 from photogram.rasters import Form
@@ -126,10 +126,7 @@ def _kind(root: Path, learns_from: LearnsFrom | None) -> _Kind:
     if not parts:
         return _Kind(() if "photos" in there else ("layouts",))
     if parts == ["inputs"] and (root / "train").is_dir():
-        if were_unpaired(root):
-            return _Kind(("inputs",), True)
-        train = pair_files(root / "train", parts)
-        return _Kind(("inputs",), bool(train.pairs and train.lonely_photos) and not train.with_photos)
+        return _Kind(("inputs",), are_unpaired(root, "train"))
     return _Kind(tuple(parts))
 
 

@@ -42,6 +42,8 @@ class Unpaired:
         size: height and width of both; None keeps each file's own.
         fit: as in `Folder`.
         flip: mirror every second input and every second photograph.
+        drawn: False judges sets: each file once, an input beside a photograph of its place in the other collection, as
+            many as the smaller has, spread evenly over the larger.
 
     Raises:
         UserError: where a folder is missing, empty or ambiguous.
@@ -55,8 +57,9 @@ class Unpaired:
         size: Size | None = None,
         fit: Fit = "stretch",
         flip: bool = False,
+        drawn: bool = True,
     ):
-        self.root, self.split, self.size, self.flip = Path(root), split, size, flip
+        self.root, self.split, self.size, self.flip, self.drawn = Path(root), split, size, flip, drawn
         self.fit: Fit = fit
         folder = require_folders(self.root, split, ("inputs", "photos"))
         self.inputs, self.photos = collections(pair_files(folder, ("inputs",)))
@@ -71,16 +74,19 @@ class Unpaired:
         return f"{self.root.resolve().name}, {self.split}"
 
     def __len__(self) -> int:
-        return max(len(self.inputs), len(self.photos))
+        return (max if self.drawn else min)(len(self.inputs), len(self.photos))
 
     def name(self, index: int) -> str:
-        """Of the input and of the photograph that draw 0, which sheets show, puts beside it."""
+        """Of the input, and of the photograph that draw 0, which sheets show, puts beside it."""
         image, photo, _ = self._files(index, 0)
-        return f"{image.stem} / {photo.stem}"
+        return f"{image.stem} / {photo.stem}" if self.drawn else image.stem
 
     def _files(self, index: int, draw: int) -> tuple[Path, Path, np.random.Generator]:
         """The input, the photograph drawn, and what decides for their views."""
         rng = np.random.default_rng([draw, index])
+        if not self.drawn:
+            image, photo = (files[index * len(files) // len(self)] for files in (self.inputs, self.photos))
+            return image, photo, rng
         return self.inputs[index % len(self.inputs)], self.photos[int(rng.integers(len(self.photos)))], rng
 
     def settings(self) -> dict[str, object]:
@@ -113,6 +119,13 @@ def were_unpaired(root: Path) -> bool:
     except (OSError, ValueError, RecursionError):  # no record, or none that can be read
         return False
     return isinstance(record, dict) and record.get("preparer") == "unpaired"
+
+
+def are_unpaired(root: Path, split: str) -> bool:
+    """Whether inputs and photographs of a split are two collections: by the record, or as none share a name."""
+    pairing = pair_files(root / split, ("inputs",))
+    nameless = bool(pairing.pairs and pairing.lonely_photos) and not pairing.with_photos
+    return were_unpaired(root) or nameless
 
 
 def collections(pairing: Pairing) -> tuple[list[Path], list[Path]]:

@@ -19,6 +19,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from photogram.data.folder import Folder
+from photogram.data.unpaired import Unpaired, are_unpaired
 from photogram.errors import UserError
 from photogram.metrics import fidelity
 from photogram.metrics.bootstrap import resampled
@@ -76,9 +77,10 @@ class Judges:
 
 @dataclass(frozen=True, eq=False)
 class Reals:
-    """The photographs that images are judged against, in the protocol's order and size."""
+    """The photographs that images are judged against, in the protocol's order and size; as a set alone, where nobody
+    paired them with what is painted from."""
 
-    folder: Folder
+    folder: Folder | Unpaired
     names: list[str]
     scenes_digest: str
     digest: str
@@ -88,6 +90,11 @@ class Reals:
     @property
     def spec(self) -> SceneSpec:
         return self.folder.spec
+
+    @property
+    def paired(self) -> bool:
+        """Whether each photograph is of the scene in its place."""
+        return isinstance(self.folder, Folder)
 
     def photo(self, n: int) -> np.ndarray:
         """Pixels, uint8 [h, w, 3]; read from the folder, since all of them may not fit into memory."""
@@ -123,10 +130,12 @@ class Reals:
         return self.recent[n]
 
 
-def judged_from(data: Path, split: str) -> Literal["layouts", "images"]:
-    """What the scenes of a split are known by: layouts, or inputs where there are none."""
-    inputs_alone = (Path(data) / split / "inputs").is_dir() and not (Path(data) / split / "layouts").is_dir()
-    return "images" if inputs_alone else "layouts"
+def judged_from(data: Path, split: str) -> Literal["layouts", "images", "unpaired"]:
+    """What the scenes of a split are known by: layouts, or inputs where there are none, with or without pairs."""
+    folder = Path(data) / split
+    if (folder / "layouts").is_dir() or not (folder / "inputs").is_dir():
+        return "layouts"
+    return "unpaired" if are_unpaired(Path(data), split) else "images"
 
 
 def reals_of(data: Path, protocol: Protocol, quiet: bool = False) -> Reals:
@@ -137,7 +146,11 @@ def reals_of(data: Path, protocol: Protocol, quiet: bool = False) -> Reals:
             than its own; or it ignores a class that they do not have.
     """
     with_layouts = (Path(data) / protocol.split / "layouts").is_dir()
-    folder = Folder(data, protocol.split, size=protocol.size, learns_from=judged_from(data, protocol.split))
+    by = judged_from(data, protocol.split)
+    if by == "unpaired":
+        folder = Unpaired(data, protocol.split, size=protocol.size, drawn=False)
+    else:
+        folder = Folder(data, protocol.split, size=protocol.size, learns_from=by)
     if protocol.frames and not with_layouts:
         raise UserError(f"{data}: has no layouts, by which {protocol.name} tells what moves between frames")
     count = protocol.count or len(folder)
@@ -195,7 +208,7 @@ class Looked:
     Args:
         digest: hash of the images.
         seen: their features.
-        pairs: scores of each image against its photograph, by measure.
+        pairs: scores of each image against its photograph, by measure; none where there are no pairs.
         tallies: what a segmenter read, by side; see `measures.consistency_measures`.
         distances: of each layout, how much its paintings differ; None where there is one painting of it.
         samples: paintings of each layout.
@@ -229,7 +242,7 @@ def look_at(samples: Sequence[Pictures], reals: Reals, protocol: Protocol, judge
         pictures.require(reals.names)
     images = functools.partial(_image, samples[0], reals, protocol)
     seen = look(images, len(reals.names), judges.extractor, "looking at images", quiet)
-    pairs, tallies = _pairs(images, reals, protocol, judges, quiet)
+    pairs, tallies = _pairs(images, reals, protocol, judges, quiet) if reals.paired else ({}, {})
     return Looked(
         digest=samples[0].digest(reals.names),
         seen=seen,
@@ -277,7 +290,7 @@ def measured(looked: Looked, known: Seen, reals: Reals, protocol: Protocol, judg
         name: what to call what is judged.
     """
     weights = resampled(len(reals.names), protocol.resamples, protocol.seed)
-    warnings = _doubts(looked, protocol)
+    warnings = _doubts(looked, protocol) if reals.paired else [_NO_PAIRS]
     measures = set_measures(looked.seen, known, judges.extractor, protocol, weights, warnings)
     measures |= pair_measures(looked.pairs, weights)
     per_class: PerClass = {}
@@ -302,6 +315,12 @@ def measured(looked: Looked, known: Seen, reals: Reals, protocol: Protocol, judg
         names=reals.names,
         warnings=warnings,
     )
+
+
+_NO_PAIRS = (
+    "nobody paired these photographs with what is painted from: they are compared as sets alone, and nothing here says "
+    "whether a painting shows what it was asked for"
+)
 
 
 def _doubts(looked: Looked, protocol: Protocol) -> list[str]:

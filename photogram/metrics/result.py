@@ -155,7 +155,7 @@ def _check_parts(path: Path, values: dict[str, Any], measures: int, images: dict
         "provenance": isinstance(values.get("provenance"), dict),
         "names": named,
         "measures": measures > 0,
-        "per_image": bool(images) and named and all(len(row) == len(names or ()) for row in images.values()),
+        "per_image": named and all(len(row) == len(names or ()) for row in images.values()),
         "per_class": isinstance(classes, dict) and all(isinstance(row, dict) for row in classes.values()),
         "warnings": isinstance(warnings, list) and all(isinstance(line, str) for line in warnings),
     }

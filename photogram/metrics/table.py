@@ -88,7 +88,8 @@ def tables(results: Sequence[Result]) -> list[Table]:
             classes.add_row(Text(name), *map(Text, cells))
         made.append(classes)
     for other in results[1:]:
-        made.append(_difference_table(results[0], other, differences(results[0], other)))
+        found = differences(results[0], other)
+        made += [_difference_table(results[0], other, found)] if found else []
     return made
 
 
@@ -114,8 +115,12 @@ Read = Callable[[str], np.ndarray]
 
 
 def most_different(results: Sequence[Result], count: int = SHOWN) -> list[str]:
-    """The names of the images where systems differ most in LPIPS; of one system alone, where it is worst."""
-    key = next(name for name in results[0].per_image if name.startswith("LPIPS"))
+    """The names of the images where systems differ most in LPIPS; of one system alone, where it is worst; the first,
+    where photographs have no pairs."""
+    shared = [name for name in results[0].per_image if all(name in r.per_image for r in results)]
+    key = next((name for name in shared if name.startswith("LPIPS")), None)
+    if key is None:
+        return list(results[0].names[:count])
     values = np.array([r.per_image[key] for r in results])
     apart = values.max(0) - values.min(0) if len(results) > 1 else values[0]
     return [results[0].names[n] for n in np.argsort(-apart, kind="stable")[:count]]
@@ -147,6 +152,7 @@ def page(results: Sequence[Result], contact: np.ndarray) -> str:
     Image.fromarray(contact).save(encoded, "PNG")
     picture = base64.b64encode(encoded.getvalue()).decode()
     what = "Where they differ most" if len(results) > 1 else "Where it is worst"
+    what = what if results[0].per_image else "The first"
     parts.append(f'<h2>{what}</h2><img alt="layouts, paintings, photographs" src="data:image/png;base64,{picture}">')
     parts.append(f"<h2>Provenance</h2><pre>{html.escape(_provenance(results))}</pre>")
     style = (
@@ -163,6 +169,8 @@ def _row(name: str, cells: Sequence[str]) -> str:
 
 def _difference_html(first: Result, other: Result) -> str:
     found = differences(first, other)
+    if not found:
+        return ""
     heads = "".join(f"<th>{html.escape(title)}</th>" for title in _DIFFERENCE)
     cells = f"<tr>{heads}</tr>"
     cells += "".join(_row(name, _difference_cells(d, first.better(name))) for name, d in found.items())
