@@ -576,6 +576,7 @@ def test_render_groups_cuts_and_counts(world: Path):
     for n in range(20):
         (world / f"train/photos/{n:02}.txt").write_bytes(b"")
     text = shown(check(world, quiet=True))
+    assert "channels of 8 bits" not in text, "as photographs are"
     assert "unknown-type (20)" in text and "00.txt" in text and "12 more of this kind" in text
     assert "19.txt" not in text
     assert "[bold]1.png" in text, "names are no markup"
@@ -852,9 +853,11 @@ def test_images_and_photographs_need_no_classes(images: Path, quick: bool):
     train = report.splits["train"]
     assert (train.inputs, train.photos, train.pairs, train.layouts, train.scenes) == (3, 3, 3, 0, 3)
     assert report.sizes == {"train": {"24 x 32": 3}, "val": {"24 x 32": 1}}
-    console = Console(record=True, width=120, file=io.StringIO())
-    render(report, console)
-    assert "inputs" in console.export_text()
+    assert report.forms == {"inputs": {"1 channel of 8 bits": 4}, "photos": {"3 channels of 8 bits": 4}}
+    assert "inputs: 1 channel of 8 bits; photos: 3 channels of 8 bits\n" in shown(report)
+    write_raster(np.zeros((24, 32, 5), np.uint16), images / "val/inputs/d.png.tif")
+    (images / "val/inputs/d.png.tif").rename(images / "val/inputs/d.png")  # by its bytes
+    assert "inputs: 1 channel of 8 bits (3), 5 channels of 16 bits (1); photos" in shown(check(images, quick=quick))
 
 
 def test_what_is_wrong_with_inputs_is_named(images: Path):

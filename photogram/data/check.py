@@ -28,7 +28,7 @@ import numpy as np
 from photogram.data.examine import Facts, Files, Finding, Severity, examine
 from photogram.data.folder import WHAT, Pair, Pairing, Part, pair_files, parts_of
 from photogram.data.preparing import RECORD
-from photogram.data.report import SEVERITIES, ClassRow, InstanceCount, Report, SplitCount, render
+from photogram.data.report import SEVERITIES, ClassRow, InstanceCount, Report, SplitCount, forms_of, render
 from photogram.data.unpaired import are_unpaired, were_unpaired
 from photogram.errors import UserError, nearest
 from photogram.progress import progress
@@ -112,6 +112,7 @@ def check(
         classes=rows,
         sizes={split: _size_table(split, facts) for split in pairings},
         instances=_instance_counts(facts, list(pairings)),
+        forms=forms_of(facts),
     )
 
 

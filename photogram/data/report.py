@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import groupby
 
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from photogram.data.examine import Finding, Severity
+from photogram.data.examine import Facts, Finding, Severity
 from photogram.errors import UserError
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -80,6 +81,7 @@ class Report:
         classes: one row a class; empty where `classes.json` cannot be read.
         sizes: by split, how many scenes there are of each size, written `height x width`.
         instances: by split, where there are instance maps and they were read.
+        forms: of `inputs` and `photos`, how many files there are of each form, such as `3 channels of 16 bits`.
     """
 
     root: str
@@ -89,6 +91,7 @@ class Report:
     classes: list[ClassRow]
     sizes: dict[str, dict[str, int]]
     instances: dict[str, InstanceCount]
+    forms: dict[str, dict[str, int]]
 
     @property
     def errors(self) -> list[Finding]:
@@ -115,6 +118,15 @@ class Report:
         return {**asdict(self), "stops_training": self.stops_training}
 
 
+def forms_of(facts: Iterable[Facts]) -> dict[str, dict[str, int]]:
+    """What the headers of inputs and photographs say, the most frequent first."""
+    counts: dict[str, Counter[str]] = {}
+    for fact in facts:
+        for part, (_, form) in fact.forms.items():
+            counts.setdefault(part, Counter())[str(form)] += 1
+    return {part: dict(counts[part].most_common()) for part in sorted(counts)}
+
+
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
@@ -124,6 +136,8 @@ def render(report: Report, console: Console) -> None:
     Long lists are cut, with a count; `Report.to_json` has everything.
     """
     console.print(_split_table(report))
+    if report.forms.keys() - {"photos"} or list(report.forms.get("photos", {})) not in ([], ["3 channels of 8 bits"]):
+        console.print(_forms_line(report), soft_wrap=True)
     if any(row.shares for row in report.classes):
         console.print(_class_table(report))
     for line in _finding_lines(report):
@@ -148,6 +162,15 @@ def _split_table(report: Report) -> Table:
             ", ".join(sizes[:3]) + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""),
         )
     return table
+
+
+def _forms_line(report: Report) -> Text:
+    """What is unusual enough to be said: what networks will be asked with, and learn to make."""
+    parts = []
+    for part, counts in report.forms.items():
+        several = len(counts) > 1
+        parts.append(f"{part}: {', '.join(f'{form} ({n:,})' if several else form for form, n in counts.items())}")
+    return Text("; ".join(parts))
 
 
 def _class_table(report: Report) -> Table:
