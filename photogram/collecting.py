@@ -57,10 +57,10 @@ def collect(
     inputs = list(inputs)
     given = [Path(path) for path in inputs if str(path) != "-"]
     if not inputs:
-        raise UserError("there is nothing to paint; give layouts, folders of layouts, or - for a list on stdin")
+        raise UserError("there is nothing to paint; give layouts or images, folders of them, or - for a list on stdin")
     for path in given:
         if not is_there(path):
-            raise UserError(f"{path}: no such file or folder; give layouts, folders of layouts, or - for stdin")
+            raise UserError(f"{path}: no such file or folder; give layouts or images, folders of them, or - for stdin")
     folders = [plain(path) if path.is_dir() else plain(path).parent for path in given]
     base = Path(os.path.commonpath(folders)) if folders else Path()
     files = [file for path in given for file in (_files_in(path, suffixes) if path.is_dir() else [path])]

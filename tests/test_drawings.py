@@ -17,6 +17,7 @@ from photogram.data.drawings import MANIFEST, detector, line_style, prepare_edge
 from photogram.data.edges import VERSION, Canny, XDoG, edges, normalise_sketch
 from photogram.errors import UserError
 from photogram.images import image_size, read_drawing, read_labels, read_photo, resize_labels, resize_photo
+from photogram.rasters import as_rgb, read_raster, resize_raster, write_raster
 from photogram.scene import SceneClass, read_classes, write_classes
 
 STEMS = (("train", "a"), ("train", "b"), ("val", "c"))
@@ -212,6 +213,21 @@ def test_detectors_by_name() -> None:
     assert detector("canny", {}) == Canny() and detector("xdog", {"tau": 0.9}) == XDoG(tau=0.9)
     with pytest.raises(UserError, match="--detector hed: must be one of canny, xdog"):
         detector("hed", {})
+
+
+@pytest.mark.parametrize("suffix", (".png", ".tif"))
+def test_photographs_of_16_bits_keep_them_where_they_are_resized(tmp_path: Path, suffix: str) -> None:
+    photo = scene(3, (48, 64)).astype(np.uint16) * 257 + np.uint16(77)
+    photo[photo < 77] = 65535  # where it was white
+    for split in ("train", "val"):
+        (tmp_path / "in" / split / "photos").mkdir(parents=True)
+        write_raster(photo, tmp_path / f"in/{split}/photos/a{suffix}")
+    prepare_edges(tmp_path / "in", out=tmp_path / "out", size=(32, 40), quiet=True)
+    resized = resize_raster(photo, (32, 40))
+    np.testing.assert_array_equal(read_raster(tmp_path / "out/train/photos/a.png"), resized)
+    lines = edges(as_rgb(resized), Canny())
+    np.testing.assert_array_equal(read_photo(tmp_path / "out/val/inputs/a.png")[..., 0], lines)
+    assert 0 < (lines == 0).mean() < 0.5
 
 
 # --- sketches --------------------------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ from photogram.images import (
     resize_photo,
     write_image,
 )
+from photogram.rasters import as_rgb, raster_form, read_raster, resize_raster, write_raster
 from photogram.scene import SceneClass, Size, write_classes
 
 MANIFEST = "edges.json"
@@ -152,10 +153,9 @@ def prepare_edges(
     }
 
     def write(job: _Job) -> np.ndarray:
-        photo = read_photo(job.origin)
-        photo = photo if size is None else resize_photo(photo, size)
+        photo = _photo(job.origin, size)
         _copy(job, photo, len(classes), size)
-        lines = edges(photo, found, smallest=smallest, width=width)
+        lines = edges(as_rgb(photo), found, smallest=smallest, width=width)
         write_image(lines, job.targets["inputs"])
         return lines
 
@@ -203,6 +203,15 @@ def _job(split: str, photo: Path, out: Path, size: Size | None, scene: SourceSce
     return _Job(split, photo.stem, sources, targets, scene)
 
 
+def _photo(path: Path, size: Size | None) -> np.ndarray:
+    """A photograph [h, w, 3] to draw the lines of; where it is resized, to be written too, with all 16 bits it has."""
+    if size is not None and raster_form(path).bits == 16:
+        raster = read_raster(path)[..., :3]
+        return resize_raster(np.repeat(raster[..., :1], 3, axis=-1) if raster.shape[2] < 3 else raster, size)
+    photo = read_photo(path)
+    return photo if size is None else resize_photo(photo, size)
+
+
 def _copy(job: _Job, photo: np.ndarray, classes: int, size: Size | None) -> None:
     """Write all of a scene but its lines, after checking that its files fit."""
     if job.scene is not None:
@@ -215,7 +224,7 @@ def _copy(job: _Job, photo: np.ndarray, classes: int, size: Size | None) -> None
     if size is None:
         copy_file(job.origin, job.targets["photos"])
     else:
-        write_image(photo, job.targets["photos"])
+        write_raster(photo, job.targets["photos"])
 
 
 # --- sketches --------------------------------------------------------------------------------------------------------
