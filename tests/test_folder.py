@@ -389,6 +389,15 @@ def write_inputs(split: Path, stems: str, bits: int = 8, channels: int = 2, suff
         write_raster(ramp(bits, channels), split / "inputs" / f"{stem}{suffix}")
 
 
+def test_photographs_alone_are_not_enough_for_what_paints_from_something(tmp_path):
+    (tmp_path / "data/train/photos").mkdir(parents=True)
+    write_raster(np.zeros((8, 8, 3), np.uint8), tmp_path / "data/train/photos/a.png")
+    with pytest.raises(UserError, match="data/train: has neither layouts/ nor inputs/ to paint"):
+        Folder(tmp_path / "data", learns_from="any")
+    with pytest.raises(UserError, match=r"data/val/photos: no such folder; .* has \['train'\]"):
+        Folder(tmp_path / "data", "val", learns_from="any")
+
+
 @pytest.fixture
 def both(own) -> Path:
     write_inputs(own / "train", "ab", 16)

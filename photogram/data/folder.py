@@ -228,6 +228,10 @@ class Folder:
         self.parts = parts_of(self.root, learns_from, split)
         if not self.root.is_dir():
             raise UserError(f"{self.root}: no such folder; make one with `photogram prepare`")
+        said = (self.root / "classes.json", self.root / split / (self.parts or ("photos",))[0])
+        if learns_from == "any" and not any(path.exists() for path in said):
+            require_folders(self.root, split, ("photos",))
+            raise UserError(f"{self.root / split}: has neither layouts/ nor inputs/ to paint photographs from")
         self.classes = read_classes(self.root / "classes.json") if "layouts" in self.parts else ()
         folder = require_folders(self.root, split, self.parts or ("photos",))
         pairing = pair_files(folder, self.parts)
