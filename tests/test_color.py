@@ -109,6 +109,15 @@ def test_true_colours_give_the_photograph():
     torch.testing.assert_close(colored(grey_of(photo), seen_colors(photo)), photo, atol=4 / 255, rtol=0)
 
 
+def test_colours_are_not_for_bfloat16_to_round():
+    """Networks may compute in it: what is painted keeps the lightness, and greys are greys, all the same."""
+    photo = torch.rand(1, 3, 12, 16) * 2 - 1
+    expected = colored(grey_of(photo), seen_colors(photo))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = colored(grey_of(photo), seen_colors(photo))
+    assert found.dtype == torch.float32 and torch.equal(found, expected)
+
+
 @pytest.mark.parametrize(
     ("size", "expected"),
     [((256, 256), (256, 256)), ((1024, 2048), (192, 384)), ((64, 64), (64, 64)), ((90, 64), (64, 64))],
