@@ -229,6 +229,8 @@ class Generator(Network, abc.ABC):
     candidates: int = 1
     """How many paintings of one condition a pass makes; where there are several, `Options` has `candidates`,
     the number of one, or all."""
+    least_side: ClassVar[int] = 1
+    """Smaller heights and widths are padded to this; a multiple of every `size_multiple` that the network may have."""
     checkpointing: bool = False
     """Of training: compute parts of the network again for their gradients instead of keeping what is in them."""
 
@@ -318,7 +320,7 @@ class Generator(Network, abc.ABC):
         """Grow the condition to the next size that the network can paint."""
         if condition.size is None:
             return condition
-        height, width = (-(-n // self.size_multiple) * self.size_multiple for n in condition.size)
+        height, width = (max(self.least_side, -(-n // self.size_multiple) * self.size_multiple) for n in condition.size)
         if (height, width) == condition.size:
             return condition
         layout = None if condition.layout is None else condition.layout.padded((height, width), self.spec.void)

@@ -402,6 +402,15 @@ def test_settings_that_no_training_can_have_are_refused(changes, words):
         replace(SMALL, **changes).size_multiple()
 
 
+def test_one_pixel_of_one_photograph_cannot_be_normalised():
+    with pytest.raises(UserError, match="--size 8 8: at an eighth, conv4 to conv7 would see one pixel"):
+        start(spec=replace(SPEC, size=(8, 8)), batch=1)
+    two = Scene(Condition(image=torch.zeros(2, 1, 8, 8)), torch.zeros(2, 3, 8, 8))
+    start(spec=replace(SPEC, size=(8, 8)), batch=2).step(two, 0)
+    wide = Scene(Condition(image=torch.zeros(1, 1, 8, 16)), torch.zeros(1, 3, 8, 16))
+    start(spec=replace(SPEC, size=(8, 16)), batch=1).step(wide, 0)
+
+
 def test_defaults_are_the_specifications():
     recipe = Colorization()
     assert (recipe.hint_p, recipe.widest_hint, recipe.whole) == (0.125, 9, 0.01)

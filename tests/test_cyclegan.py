@@ -767,5 +767,7 @@ def test_data_that_is_no_two_collections_is_refused(tmp_path):
             start(spec=spec)
     with pytest.raises(UserError, match=r"--size 16 24: a discriminator of --patch 70 needs 24 pixels a side"):
         start(replace(SMALL, patch=70))
+    with pytest.raises(UserError, match=r"--size 4 8: the residual generator needs 8 pixels a side"):
+        start(replace(SMALL, patch=1), SceneSpec((), (4, 8), image_channels=3))
     with pytest.raises(UserError, match=r"--size 18 24: CycleGAN .* multiples of 4; the nearest possible heights are"):
         train(SMALL, ToyUnpaired(size=(18, 24), count=2), tmp_path, Plan(steps=1, quiet=True))

@@ -709,6 +709,13 @@ def test_values_that_no_training_can_have_are_refused(changes, words):
     assert words in str(e.value) and "\n" not in str(e.value)
 
 
+def test_a_residual_generator_needs_8_pixels():
+    small = replace(SMALL, generator="resnet", blocks=1, patch=1)
+    start(small, replace(SPEC, size=(8, 8))).step(scene(size=(8, 8)), 0)
+    with pytest.raises(UserError, match="--size 4 8: the residual generator needs 8 pixels a side or more"):
+        start(small, replace(SPEC, size=(4, 8)))
+
+
 def test_sizes_that_a_depth_cannot_do_are_refused_with_the_nearest(tmp_path):
     data = Toy(size=(48, 64), count=2)
     with pytest.raises(

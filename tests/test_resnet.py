@@ -144,6 +144,22 @@ def test_odd_sizes_are_padded_and_cropped_back():
     assert torch.equal(network.sample(image), network.sample(grown)[..., :18, :21])
 
 
+@pytest.mark.parametrize("size", [(1, 1), (4, 4), (3, 40)])
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_images_smaller_than_8_are_padded_to_it(size, norm):
+    network = loud(ResNetGenerator(spec=RGB, width=4, blocks=1, norm=norm))
+    image = torch.rand(1, 3, *size)
+    grown = torch.nn.functional.pad(image, (0, max(8, size[1]) - size[1], 0, 8 - size[0]), mode="replicate")
+    assert torch.equal(network.sample(image), network.sample(grown)[..., : size[0], : size[1]])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (8, 900), (900, 2)])
+def test_colours_of_narrow_images_are_predicted_at_8_pixels_or_more(size):
+    """A thin image has as many pixels as one trained on at a side of less than 8, where there is nothing to reflect."""
+    network = ResNetGenerator(spec=SceneSpec((), (16, 16), image_channels=1), width=4, blocks=1, predict="ab")
+    assert network.sample(torch.rand(1, 1, *size)).shape == (1, 3, *size)
+
+
 def test_colours_alone_are_two_channels_that_join_the_lightness():
     network = ResNetGenerator(spec=SceneSpec((), (16, 16), image_channels=1), width=4, blocks=1, predict="ab")
     assert network.last.out_channels == 2

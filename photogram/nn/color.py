@@ -128,22 +128,24 @@ def colored(grey: Float[Tensor, "n 1 h w"], ab: Float[Tensor, "n 2 h2 w2"]) -> F
     return from_lab(within_srgb(torch.cat([lightness_of(grey.float()), AB * ab.float()], 1)))
 
 
-def working_size(size: Size, trained: Size, multiple: int) -> Size:
+def working_size(size: Size, trained: Size, multiple: int, least: int = 1) -> Size:
     """At which colours are predicted: about as many pixels as it was trained on, in the image's own aspect."""
     share = min(1.0, math.sqrt(trained[0] * trained[1] / (size[0] * size[1])))
-    height, width = (max(1, round(share * n / multiple)) * multiple for n in size)
+    height, width = (max(least, multiple, round(share * n / multiple) * multiple) for n in size)
     return height, width
 
 
-def as_trained(grey: Float[Tensor, "n 1 h w"], trained: Size, multiple: int) -> Float[Tensor, "n 1 h2 w2"]:
+def as_trained(
+    grey: Float[Tensor, "n 1 h w"], trained: Size, multiple: int, least: int = 1
+) -> Float[Tensor, "n 1 h2 w2"]:
     """A grey image at the size at which colours are predicted (see `working_size`)."""
     size = (grey.shape[-2], grey.shape[-1])
-    small = working_size(size, trained, multiple)
+    small = working_size(size, trained, multiple, least)
     return F.interpolate(grey, small, mode="bicubic", antialias=True).clamp(-1, 1) if small != size else grey
 
 
 def painted(
-    run: Callable[[Condition], Tensor], condition: Condition, spec: SceneSpec, multiple: int
+    run: Callable[[Condition], Tensor], condition: Condition, spec: SceneSpec, multiple: int, least: int = 1
 ) -> Float[Tensor, "n 3 h w"]:
     """Colour a grey image at its own size by a network that predicts ab at about the size it was trained at.
 
@@ -151,11 +153,12 @@ def painted(
         run: gives ab / 110 of a condition whose image is L / 50 - 1.
         condition: whose image is grey, in [-1, 1].
         spec: what the network was trained on.
-        multiple: sizes that it can do are multiples of this.
+        multiple: sizes that it can do are multiples of this,
+        least: and not below this, which is such a multiple.
     """
     grey = condition.image
     assert grey is not None  # `check_predict` refused others
-    shown = as_trained(grey, spec.size, multiple)
+    shown = as_trained(grey, spec.size, multiple, least)
     layout = None if condition.layout is None else condition.layout.resized((shown.shape[-2], shown.shape[-1]))
     return colored(grey, run(Condition(layout, seen_lightness(shown.float()))))
 

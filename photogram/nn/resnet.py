@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from photogram.errors import unfit
+from photogram.errors import UserError, unfit
 from photogram.generator import Generator, NoOptions
 from photogram.nn.asked import LayoutAs, channels, entered
 from photogram.nn.color import Predict, check_predict, painted
@@ -23,7 +23,10 @@ from photogram.nn.gradients import kept_or_computed_again
 from photogram.nn.noise import NoiseOptions, dropped
 from photogram.nn.norms import Norm, Statistics, norm_layer
 from photogram.optim import init_normal
-from photogram.scene import Condition, SceneSpec
+from photogram.scene import Condition, SceneSpec, Size
+
+LEAST = 8
+"""Pixels a side: of fewer the blocks would see one, which has no neighbour to reflect and no variance."""
 
 
 class ResidualBlock(nn.Module):
@@ -69,6 +72,7 @@ class ResNetGenerator(Generator):
     """
 
     Options: ClassVar[type[NoOptions]] = NoiseOptions
+    least_side: ClassVar[int] = LEAST
 
     def __init__(
         self,
@@ -129,7 +133,9 @@ class ResNetGenerator(Generator):
         def run(asked: Condition) -> Tensor:
             return self.run(asked, options.statistics, options.dropout, noise)
 
-        return run(condition) if self.predict == "photo" else painted(run, condition, self.spec, self.size_multiple)
+        return (
+            run(condition) if self.predict == "photo" else painted(run, condition, self.spec, self.size_multiple, LEAST)
+        )
 
 
 def check_resnet(width: int, blocks: int) -> None:
@@ -142,3 +148,13 @@ def check_resnet(width: int, blocks: int) -> None:
         raise unfit("width", width, "must be 1 or more")
     if blocks < 0:
         raise unfit("blocks", blocks, "must be 0 or more")
+
+
+def check_resnet_size(size: Size) -> None:
+    """Refuse pictures too small to train at.
+
+    Raises:
+        UserError: naming the size and the bound.
+    """
+    if min(size) < LEAST:
+        raise UserError(f"--size {size[0]} {size[1]}: the residual generator needs {LEAST} pixels a side or more")

@@ -246,6 +246,16 @@ def _check_width(width: int) -> None:
         raise unfit("width", width, "must be 1 or more")
 
 
+def _check_innermost(run: Run) -> None:
+    """Refuse sizes at which batch norm would see a single value."""
+    height, width = (n // MULTIPLE for n in run.spec.size)
+    if height * width * run.batch_size < 2:
+        raise UserError(
+            f"--size {run.spec.size[0]} {run.spec.size[1]}: at an eighth, conv4 to conv7 would see one pixel, of which "
+            "there is no norm; give a larger --size or --batch-size"
+        )
+
+
 def _check_spec(spec: SceneSpec) -> None:
     """Refuse scenes that are not grey photographs and their colours."""
     if spec.num_classes or (spec.image_channels, spec.photo_channels) != (1, 3):
@@ -317,6 +327,7 @@ class ColorizationTraining:
 
     def __init__(self, recipe: Colorization, run: Run):
         self.recipe, self.run = recipe, run
+        _check_innermost(run)
         self.learning = ColorizationNetwork(spec=run.spec, width=recipe.width, global_hints=recipe.global_hints)
         start_from(run, self.learning)
         betas = (recipe.beta1, 0.999)

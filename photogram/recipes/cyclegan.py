@@ -40,7 +40,7 @@ from photogram.losses import discriminator_loss, generator_loss
 from photogram.nn.augment import Augmentation, augmented, check_policy
 from photogram.nn.jitter import jittered
 from photogram.nn.patch import STRIDED, PatchDiscriminator, Shown, check_patch
-from photogram.nn.resnet import ResNetGenerator, check_resnet
+from photogram.nn.resnet import ResNetGenerator, check_resnet, check_resnet_size
 from photogram.optim import average_decay, ema, frozen, init_normal, linear_decay, set_learning_rate
 from photogram.recipe import LearnsFrom, Run, start_from
 from photogram.recipes.duel import diagnosed, is_diagnosed
@@ -192,6 +192,7 @@ def _check_data(recipe: CycleGAN, spec: SceneSpec) -> None:
     if spec.num_classes or not spec.image_channels:
         raise UserError("cyclegan learns from two collections of pictures; this data has layouts, or photographs alone")
     check_patch(recipe.patch, spec.size)
+    check_resnet_size(spec.size)
     if recipe.identity and spec.image_channels != spec.photo_channels:
         raise UserError(
             f"--identity {recipe.identity}: pictures of A have {spec.image_channels} channels, those of B "

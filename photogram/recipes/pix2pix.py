@@ -42,7 +42,7 @@ from photogram.nn.layout_conv import LayoutLevel
 from photogram.nn.noise import NoiseOptions, dropped
 from photogram.nn.norms import Norm, Statistics, norm_layer
 from photogram.nn.patch import STRIDED, PatchDiscriminator, check_patch
-from photogram.nn.resnet import ResNetGenerator, check_resnet
+from photogram.nn.resnet import ResNetGenerator, check_resnet, check_resnet_size
 from photogram.optim import frozen, init_normal, linear_decay, set_learning_rate
 from photogram.recipe import LearnsFrom, Run, start_from
 from photogram.recipes.duel import Duel
@@ -379,6 +379,8 @@ def _check_data(recipe: Pix2Pix, spec: SceneSpec) -> None:
     """Refuse data that the recipe cannot be trained on."""
     if not spec.num_classes and not spec.image_channels:
         raise UserError("pix2pix paints layouts or images, but this data has photographs alone")
+    if recipe.generator == "resnet":
+        check_resnet_size(spec.size)
     if recipe.gan:
         check_patch(recipe.patch, spec.size)
     asked.check_colors(spec, recipe.layout_as)
