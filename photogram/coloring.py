@@ -7,7 +7,6 @@ Networks are known by what they promise: any generator that makes a photograph o
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from photogram.errors import UserError
 from photogram.generator import Generator
 from photogram.nn.color import colored, from_lab, grey_of, lightness_of, seen_colors, to_lab, within_srgb
 from photogram.nn.color_bins import suggested
-from photogram.nn.hints import Spot, check_places, spots_of
+from photogram.nn.hints import Spot, check_places, check_spot, is_number
 from photogram.scene import open_photo, shape
 
 RGB = tuple[int, int, int]
@@ -70,13 +69,12 @@ class Hint:
     ab: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        called = f"hint at ({self.x!r:.20}, {self.y!r:.20})"
         if (self.rgb is None) == (self.ab is None):
-            raise UserError(f"hint at ({self.x}, {self.y}): give it rgb or ab, one of them")
-        if self.rgb is not None and not (
-            len(self.rgb) == 3 and all(type(v) is int and 0 <= v <= 255 for v in self.rgb)
-        ):
-            raise UserError(f"hint at ({self.x}, {self.y}): rgb is {self.rgb!r}; it is three integers of 0 to 255")
-        spots_of(self.spot())
+            raise UserError(f"{called}: give it rgb or ab, one of them")
+        if self.rgb is not None and not is_rgb(self.rgb):
+            raise UserError(f"{called}: rgb is {self.rgb!r}; it is three integers of 0 to 255")
+        check_spot(self.spot(), called)
 
     def spot(self) -> Spot:
         """The hint in the numbers that networks take."""
@@ -173,7 +171,7 @@ def read_hints(path: str | Path) -> list[Hint]:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as e:
+    except (OSError, ValueError, RecursionError) as e:  # integers of thousands of digits are a ValueError
         raise UserError(f"{path}: cannot be read as JSON ({e})") from None
     if not isinstance(entries, list):
         raise UserError(f'{path}: must be a list of {{"x", "y", "radius", "color"}}')
@@ -191,8 +189,8 @@ def _hint(entry: object) -> Hint:
     if not isinstance(entry, dict) or set(entry) != names:
         raise UserError(f"is {json.dumps(entry)[:80]}, not an object with x, y, radius and color")
     for name in ("x", "y", "radius"):
-        if type(entry[name]) not in (int, float) or not math.isfinite(entry[name]):
-            raise UserError(f"{name} is {entry[name]!r}; it is a number of pixels")
+        if not is_number(entry[name]):
+            raise UserError(f"{name} is {repr(entry[name])[:40]}; it is a number of pixels")
     color = entry["color"]
     if isinstance(color, str) and re.fullmatch(r"#[0-9a-fA-F]{6}", color):
         color = [int(color[n : n + 2], 16) for n in (1, 3, 5)]
@@ -218,8 +216,17 @@ def _grey(network: Generator, image: Tensor | str | Path) -> Float[Tensor, "1 1 
 
 
 def _reference(reference: Tensor | str | Path | None, grey: Tensor) -> Tensor | None:
+    """A photograph that the whole should be like, where the image is.
+
+    Raises:
+        UserError: where it is no photograph in colours.
+    """
     photo = open_photo(reference) if isinstance(reference, str | Path) else reference
-    return None if photo is None else photo.to(grey)
+    if photo is None:
+        return None
+    if not (photo.is_floating_point() and photo.ndim == 4 and photo.shape[:2] == (1, 3) and photo.numel()):
+        raise UserError(f"reference is {list(photo.shape)}; it must be floating-point [1, 3, h, w] in [-1, 1]")
+    return photo.to(grey)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from PIL import Image
 from test_colorization import SPEC, loud, network
 from toy_scenes import ToyGreys
 
+from photogram import coloring
 from photogram.cli import main
 from photogram.coloring import Hint, ab_of, colorize, read_hints, suggestions
 from photogram.errors import UserError
@@ -53,7 +54,8 @@ def test_a_hints_colour_is_its_place_in_lab():
         ({"rgb": (1, 2, 3), "ab": (1, 2)}, "give it rgb or ab"),
         ({"rgb": (1, 2, 256)}, r"rgb is \(1, 2, 256\); it is three integers of 0 to 255"),
         ({"ab": (0, 120)}, "b is 120; it is -110 to 110"),
-        ({"ab": (0, 0), "radius": -2}, "radius is -2"),
+        ({"ab": (0, 0), "radius": -2}, r"hint at \(1, 2\): radius is -2"),
+        ({"ab": (0, 0), "x": 10**400}, "x is 1000000.*; it is a number, within 10.9"),
     ],
 )
 def test_what_is_no_hint_is_refused(asked, words):
@@ -79,7 +81,9 @@ WRONG = [
     (json.dumps([{**GOOD, "x": "1"}]), "entry 1: x is '1'; it is a number of pixels"),
     (json.dumps([{**GOOD, "y": True}]), "entry 1: y is True"),
     (json.dumps([{**GOOD, "x": float("nan")}]), "entry 1: x is nan"),
-    (json.dumps([{**GOOD, "radius": -1}]), "entry 1: .*radius is -1"),
+    (json.dumps([{**GOOD, "x": 10**400}]), "entry 1: x is 1000000"),
+    (json.dumps([GOOD]).replace("1", "1" * 5000), "cannot be read as JSON"),
+    (json.dumps([GOOD, {**GOOD, "radius": -1}]), r"entry 2: hint at \(1, 2\): radius is -1"),
     (json.dumps([{**GOOD, "color": "red"}]), "entry 1: color is 'red'; it is \"#rrggbb\""),
     (json.dumps([{**GOOD, "color": [1, 2]}]), r"entry 1: color is \[1, 2\]"),
     (json.dumps([{**GOOD, "color": [1, 2, 3.5]}]), "entry 1: color is"),
@@ -180,8 +184,15 @@ def test_hints_outside_are_refused(hint, words):
     "image", [torch.zeros(3, 4, 4), torch.zeros(2, 1, 4, 4), torch.zeros(1, 2, 4, 4), torch.zeros(1, 1, 0, 4)]
 )
 def test_what_is_no_image_is_refused(image):
-    with pytest.raises(Exception, match="image"):  # beartype is the first to see some of them in tests
-        colorize(network(), image)
+    """At the door itself: shape checks, which only tests have, would see some of them before."""
+    with pytest.raises(UserError, match=r"image is \[.*; it must be floating-point \[1, 1 or 3, h, w\]"):
+        coloring._grey(network(), image)
+
+
+@pytest.mark.parametrize("reference", [torch.zeros(1, 1, 4, 4), torch.zeros(2, 3, 4, 4), torch.zeros(1, 3, 0, 4)])
+def test_what_is_no_reference_is_refused(reference):
+    with pytest.raises(UserError, match=r"reference is \[.*; it must be floating-point \[1, 3, h, w\]"):
+        coloring._reference(reference, torch.zeros(1, 1, 8, 8))
 
 
 def test_a_network_of_layouts_is_refused():

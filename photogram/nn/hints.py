@@ -60,15 +60,33 @@ def spots_of(numbers: Sequence[float]) -> list[Spot]:
         raise UserError(f"hints: {len(numbers)} numbers; five make a hint: x, y, radius, a, b")
     spots = [Spot(*numbers[n : n + 5]) for n in range(0, len(numbers), 5)]
     for n, spot in enumerate(spots, start=1):
-        for name, value in zip(Spot._fields, spot, strict=True):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise UserError(f"hint {n}: {name} is {value!r}; it is a finite number")
-        if spot.radius < 0:
-            raise UserError(f"hint {n}: radius is {spot.radius:g}; it is 0 or more pixels")
-        for name in ("a", "b"):
-            if abs(getattr(spot, name)) > AB:
-                raise UserError(f"hint {n}: {name} is {getattr(spot, name):g}; it is -110 to 110")
+        check_spot(spot, f"hint {n}")
     return spots
+
+
+def is_number(value: object) -> bool:
+    """Whether it is an int or a float that may be a place: no bool, not nan, and no integer too long for a float."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e9
+
+
+def check_spot(spot: Spot, called: str) -> None:
+    """Refuse what is no hint, wherever it is meant to be.
+
+    Args:
+        spot: whose values may be of any type.
+        called: what messages call it.
+
+    Raises:
+        UserError: naming the value and the bound.
+    """
+    for name, value in spot._asdict().items():
+        if not is_number(value):
+            raise UserError(f"{called}: {name} is {repr(value)[:40]}; it is a number, within 10^9 of 0")
+    if spot.radius < 0:
+        raise UserError(f"{called}: radius is {spot.radius:g}; it is 0 or more pixels")
+    for name in ("a", "b"):
+        if abs(getattr(spot, name)) > AB:
+            raise UserError(f"{called}: {name} is {getattr(spot, name):g}; it is -110 to 110")
 
 
 def check_places(spots: Sequence[Spot], size: Size) -> None:
