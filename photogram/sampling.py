@@ -1,6 +1,7 @@
 """Photographs of a network that is asked for nothing, by number and resumably; and morphs from one to the next.
 
-An output folder has `000007.png`, which is `generator.sample(seed=7)`, for each seed that was asked for, and
+An output folder has `000007.png`, which is `generator.sample(seed=7)` with the channels and bits of the photographs
+that the network learned from, for each seed that was asked for, and
 `synthesis.json` (by which network, in which precision, with which options; the same command goes on, another is
 refused). A photograph is a function of these and of its number alone, so more seeds may be added to a folder. Beside
 them stand `sheet.png`, the first of them under their numbers, and `morph.png`, where they were asked for. What stands
@@ -22,15 +23,27 @@ import torch
 from photogram.collecting import is_there
 from photogram.errors import UserError, unfit
 from photogram.generator import UnaskedGenerator
-from photogram.images import read_photo, resize_photo, write_image
+from photogram.images import resize_photo, write_image
 from photogram.interrupts import Interrupted, stopping_softly
 from photogram.outputs import writing
-from photogram.paintings import SHEET, agree, forget, make_room, only_one, read_settings, refuse_strangers
+from photogram.paintings import (
+    OF_8_BITS,
+    SHEET,
+    Format,
+    agree,
+    forget,
+    format_for,
+    make_room,
+    only_one,
+    read_settings,
+    refuse_strangers,
+)
 from photogram.precision import Precision, check_precision, resolved
 from photogram.progress import progress
-from photogram.scene import to_pixels
+from photogram.rasters import read_rgb, write_raster
+from photogram.scene import to_levels
 from photogram.sheets import numbered, rgb, sheet
-from photogram.synthesis import Format, fingerprint, ready_to_paint
+from photogram.synthesis import fingerprint, ready_to_paint
 
 MORPH = "morph.png"
 MOST_STEPS, MORPHS = 64, 6
@@ -62,7 +75,7 @@ def sample(
     *,
     count: int,
     seed: int = 0,
-    format: Format = "png",
+    format: Format | None = None,
     sheet: bool = False,
     morph: int = 0,
     options: object | None = None,
@@ -78,7 +91,8 @@ def sample(
         out: the folder: new, empty, or of an earlier call.
         count: how many seeds, 1 or more.
         seed: the first of them; the others follow it.
-        format: of the photographs' files.
+        format: of the photographs' files; None is png where that keeps their channels and bits, else tif. jpg and webp
+            keep 8 bits.
         sheet: also draw `sheet.png`, the first of these seeds.
         morph: also draw `morph.png`, so many photographs on the way from each of the first seeds to the next; 0: none.
         options: an instance of `generator.Options`.
@@ -92,7 +106,8 @@ def sample(
         Interrupted: after Ctrl-C or SIGTERM, when the photograph under way is written.
     """
     out, options = Path(out), generator.checked_options(options)
-    _check(count, seed, format, morph)
+    _check(count, seed, morph)
+    format = format_for(generator.spec, format)
     check_precision(precision)
     names = {n: f"{n:06}" for n in range(seed, seed + count)}
     refuse_strangers(out)
@@ -119,14 +134,12 @@ def sample(
     return Sampled(painted, count - painted, made, drawn)
 
 
-def _check(count: int, seed: int, format: str, morph: int) -> None:
+def _check(count: int, seed: int, morph: int) -> None:
     """Refuse at the door what could only fail later."""
     if count < 1:
         raise unfit("count", count, "must be 1 or more")
     if seed < 0 or seed + count >= 1 << 63:
         raise unfit("seed", seed, "must be 0 or more, and the last below 2^63")
-    if format not in ("png", "jpg", "webp"):
-        raise unfit("format", format, "must be png, jpg or webp")
     if morph and not 2 <= morph <= MOST_STEPS:
         raise unfit("morph", morph, f"must be 2 to {MOST_STEPS} photographs, both ends included, or 0 for none")
 
@@ -134,6 +147,7 @@ def _check(count: int, seed: int, format: str, morph: int) -> None:
 def _paint(generator: UnaskedGenerator, paths: dict[int, Path], out: Path, options: object, quiet: bool) -> int:
     """Paint what is not finished; how many that were."""
     missing = {n: path for n, path in paths.items() if not is_there(path)}
+    bits = 8 if next(iter(paths.values())).suffix[1:] in OF_8_BITS else generator.spec.photo_bits
     painted, began = 0, time.monotonic()
     announcement = None if quiet else "stopping after this photograph; once more to stop at once"
     with (
@@ -144,9 +158,9 @@ def _paint(generator: UnaskedGenerator, paths: dict[int, Path], out: Path, optio
             photo = generator.sample(None, n, options)[0]
             if not bool(torch.isfinite(photo).all()):
                 raise UserError(f"{path}: the photograph holds values that are not finite; try --precision fp32")
-            pixels = to_pixels(photo).cpu().numpy()
+            levels = to_levels(photo, bits)
             with writing(out, f"{painted} photographs are written, the same command goes on from there"):
-                write_image(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, path)
+                write_raster(levels, path)
             painted += 1
             advance(f"{painted / (time.monotonic() - began):.2f} images/s")
             if stop.asked:
@@ -158,7 +172,7 @@ def _draw_sheet(paths: dict[int, Path], out: Path) -> Path:
     """The first photographs, under their numbers."""
     shown = list(paths.values())[:TILES]
     with writing(out):
-        write_image(numbered([_shrunk(read_photo(path)) for path in shown], first=min(paths)), out / SHEET)
+        write_image(numbered([_shrunk(read_rgb(path)) for path in shown], first=min(paths)), out / SHEET)
     return out / SHEET
 
 

@@ -18,11 +18,12 @@ from photogram.errors import UserError
 from photogram.images import read_photo
 from photogram.interrupts import Interrupted
 from photogram.metrics.pictures import Pictures
+from photogram.rasters import read_raster
 from photogram.recipes.gan import DCGANGenerator, DCGANOptions
 from photogram.recipes.gan_segmentation import BottleneckGenerator
 from photogram.recipes.segmenter import SegmentationNetwork
 from photogram.sampling import sample
-from photogram.scene import SceneClass, SceneSpec, to_pixels
+from photogram.scene import SceneClass, SceneSpec, to_levels, to_pixels
 
 SPEC = SceneSpec((), (8, 12))
 CLASSES = (SceneClass("sky", (0, 0, 200)), SceneClass("road", (90, 90, 90)))
@@ -150,17 +151,17 @@ def test_stopped_it_keeps_what_is_finished_and_goes_on(tmp_path, monkeypatch):
     import signal
 
     generator, out = network(), tmp_path / "out"
-    write = sampling.write_image
+    write = sampling.write_raster
 
     def stopping(pixels: np.ndarray, path: Path) -> None:
         write(pixels, path)
         if path.name == "000001.png":
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(sampling, "write_image", stopping)
+    monkeypatch.setattr(sampling, "write_raster", stopping)
     with pytest.raises(Interrupted, match="stopped after 2 photographs; the same command goes on"):
         sample(generator, out, count=4, quiet=True)
-    monkeypatch.setattr(sampling, "write_image", write)
+    monkeypatch.setattr(sampling, "write_raster", write)
     done = sample(generator, out, count=4, quiet=True)
     assert (done.painted, done.skipped) == (2, 2)
     whole = sample(network(), tmp_path / "through", count=4, quiet=True)
@@ -173,6 +174,27 @@ def test_weights_that_are_no_numbers_paint_nothing(tmp_path):
     with pytest.raises(UserError, match=r"000000\.png: the photograph holds values that are not finite"):
         sample(generator, tmp_path / "out", count=1, quiet=True)
     assert not (tmp_path / "out" / "000000.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("channels", "bits", "suffix"), [(1, 8, "png"), (1, 16, "png"), (3, 16, "tif"), (5, 8, "tif"), (2, 32, "tif")]
+)
+def test_photographs_have_the_channels_and_bits_of_those_that_were_learned(channels, bits, suffix, tmp_path):
+    spec = SceneSpec((), (8, 12), photo_channels=channels, photo_bits=bits)
+    generator = DCGANGenerator(spec=spec, z_size=5, width=4, levels=2)
+    done = sample(generator, tmp_path, count=2, sheet=True, morph=2, precision="fp32", quiet=True)
+    found = read_raster(tmp_path / f"000001.{suffix}")
+    assert np.array_equal(found, to_levels(generator.sample(seed=1)[0], bits))
+    assert done.sheet is not None and done.morph is not None and read_photo(done.sheet).shape[2] == 3
+
+
+def test_formats_that_cannot_hold_them_are_refused(tmp_path):
+    spec = SceneSpec((), (8, 12), photo_channels=5)
+    with pytest.raises(UserError, match="--format png: cannot hold 5 channels of 8 bits, which is painted here; use"):
+        sample(DCGANGenerator(spec=spec, z_size=5, width=4, levels=2), tmp_path / "a", count=1, format="png")
+    deep = DCGANGenerator(spec=SceneSpec((), (8, 12), photo_bits=16), z_size=5, width=4, levels=2)
+    sample(deep, tmp_path / "b", count=1, format="webp", quiet=True)
+    assert read_photo(tmp_path / "b" / "000000.webp").shape == (8, 12, 3)
 
 
 @pytest.mark.parametrize(

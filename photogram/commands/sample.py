@@ -30,8 +30,9 @@ class SampleFlags:
     """How many."""
     seed: int = 0
     """The number of the first; the others follow."""
-    format: Literal["png", "jpg", "webp"] = "png"
-    """Of the photographs' files."""
+    format: Literal["png", "jpg", "webp", "tif"] | None = None
+    """Of the photographs' files; without it, png where that keeps the channels and bits that were learned, else tif.
+    jpg and webp keep 8 bits."""
     sheet: bool = False
     """Also write sheet.png: the first 64 of them under their numbers."""
     morph: int = 0
