@@ -61,7 +61,8 @@ def average_decay(half_life: float, seen: int, shown: int) -> float:
 def ema(averaged: nn.Module, network: nn.Module, decay: float) -> None:
     """Move an average towards a network: averaged = decay averaged + (1 - decay) network.
 
-    Buffers, such as the running statistics of norms, which are averages themselves, are copied.
+    Buffers are left alone: running statistics of norms are those of the network's features, which an average's are not
+    (see `photogram.nn.norms.measure_statistics`).
 
     Args:
         averaged: changed; of the same form and on the same device.
@@ -71,8 +72,6 @@ def ema(averaged: nn.Module, network: nn.Module, decay: float) -> None:
     ours: list[Tensor] = list(averaged.parameters())
     theirs: list[Tensor] = list(network.parameters())
     torch._foreach_lerp_(ours, theirs, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
-    for buffer, newer in zip(averaged.buffers(), network.buffers(), strict=True):
-        buffer.copy_(newer)
 
 
 def linear_decay(seen: int, photographs: int, constant: int, falling: int) -> float:

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from photogram.nn.norms import BatchNorm, InstanceNorm, measure_statistics, norm_layer, share_statistics
+from photogram.nn.norms import (
+    BatchNorm,
+    InstanceNorm,
+    follow_statistics,
+    measure_statistics,
+    norm_layer,
+    share_statistics,
+)
 
 
 def inputs(seed: int = 0) -> torch.Tensor:
@@ -98,3 +105,15 @@ def test_measured_statistics_are_the_means_of_the_batches():
         measured = torch.stack([chain.get_buffer(f"{name}.running_{what}") for what in ("mean", "var")])
         torch.testing.assert_close(measured, torch.stack(found).mean(0), rtol=1e-4, atol=1e-5)
     assert all(torch.equal(p, w) for p, w in zip(chain.parameters(), weights, strict=True))
+
+
+def test_statistics_that_follow_take_their_share_of_the_new():
+    layer, x = BatchNorm(5), inputs(3)
+    old = [buffer.uniform_(1, 2).clone() for buffer in layer.buffers()]
+    new = [x.mean((0, 2, 3)), x.movedim(1, 0).flatten(1).var(1)]
+    follow_statistics(layer, layer, x, 0.25)
+    for buffer, before, measured in zip(layer.buffers(), old, new, strict=True):
+        torch.testing.assert_close(buffer, 0.75 * before + 0.25 * measured, rtol=1e-4, atol=1e-5)
+    follow_statistics(layer, layer, x, 1.0)
+    for buffer, measured in zip(layer.buffers(), new, strict=True):
+        torch.testing.assert_close(buffer, measured, rtol=1e-4, atol=1e-5)

@@ -7,7 +7,7 @@ one the two differ most. Here `forward` is told.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ JudgingNorm = Literal["batch", "instance", "layer"]
 whose penalty is on each picture by itself."""
 Statistics = Literal["batch", "image", "running"]
 """Means and variances of the whole batch, of each image by itself, or the running averages of training."""
+Batch = TypeVar("Batch")
 NEW = 0.1
 """How much of a batch's statistics its pass leaves in the running averages."""
 
@@ -87,7 +88,7 @@ def share_statistics(network: nn.Module, mean: Callable[[Tensor], Tensor]) -> No
 
 
 @torch.no_grad()
-def measure_statistics(network: nn.Module, run: Callable[[Tensor], object], batches: Sequence[Tensor]) -> None:
+def measure_statistics(network: nn.Module, run: Callable[[Batch], object], batches: Sequence[Batch]) -> None:
     """Give a network, as its running averages, the mean statistics of what its own weights make of some batches.
 
     An average of weights needs this: its features are not those of the network that it is the average of (P. Izmailov
@@ -108,3 +109,19 @@ def measure_statistics(network: nn.Module, run: Callable[[Tensor], object], batc
             mean += buffer / (NEW * len(batches))
     for mean, buffer in zip(means, buffers, strict=True):
         buffer.copy_(mean)
+
+
+@torch.no_grad()
+def follow_statistics(network: nn.Module, run: Callable[[Batch], object], batch: Batch, share: float) -> None:
+    """Move a network's running averages towards what its own weights make of a batch, as weights move too.
+
+    Args:
+        network: whose buffers are all running averages.
+        run: a pass by the statistics of the batch.
+        batch: what is run.
+        share: how much of the new is in them afterwards; 1 forgets what they were.
+    """
+    before = [buffer.clone() for buffer in network.buffers()]
+    measure_statistics(network, run, [batch])
+    for buffer, old in zip(network.buffers(), before, strict=True):
+        buffer.copy_(old.lerp(buffer, share))

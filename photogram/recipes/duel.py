@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from photogram.generator import Generator
 from photogram.nn import diagnostics
-from photogram.nn.norms import share_statistics
+from photogram.nn.norms import NEW, follow_statistics, share_statistics
 from photogram.optim import average_decay, ema
 from photogram.recipe import Run
 from photogram.scene import Scene
@@ -74,8 +74,8 @@ class Duel:
         beta1: Adam's decay of the first moment; that of the second is 0.999.
         average: half-life, in photographs shown, of a moving average of the generator, which is published in its place;
             0: none.
-        settle: fits an average's running statistics to its weights before it is published; without it they are those
-            of the generator.
+        settle: fits an average's running statistics to its weights before it is published, where that needs no data;
+            without it they follow what it makes of the conditions of training (see `end_step`).
     """
 
     def __init__(
@@ -110,15 +110,26 @@ class Duel:
         if self.run.accelerator.num_processes > 1:
             share_statistics(self.published_generator, self.run.mean)
 
-    def end_step(self, seen: int) -> None:
-        """Share statistics and move the average; to be called after a step's last change of weights.
+    def end_step(self, seen: int, asked: object = None) -> None:
+        """Share statistics and move the average; to be called after a step's last change of weights and last draw.
+
+        Running statistics of an average are of its own features: in every fifth step, from the first on, it passes what
+        was asked itself. They are means at first, then change as those of training do.
 
         Args:
             seen: photographs shown before the step, over all processes.
+            asked: what the generator was called with; not needed where there is `settle`.
         """
         self.share_statistics()
-        if self.averaged is not None:
-            ema(self.averaged, self.published_generator, average_decay(self.half_life, seen, self.shown))
+        if self.averaged is None:
+            return
+        ema(self.averaged, self.published_generator, average_decay(self.half_life, seen, self.shown))
+        looks, apart = divmod(seen // self.shown, diagnostics.EVERY)
+        if self.settle is None and not apart and list(self.averaged.buffers()):
+            with self.run.accelerator.autocast():
+                follow_statistics(self.averaged, self.averaged, asked, max(NEW, 1 / (looks + 1)))
+            if self.run.accelerator.num_processes > 1:
+                share_statistics(self.averaged, self.run.mean)
 
     def diagnosed(
         self,
@@ -141,9 +152,11 @@ class Duel:
     def published(self) -> dict[str, Generator]:
         if self.averaged is None:
             return {"generator": self.published_generator}
-        if self.settle is not None:
-            self.settle(self.averaged)
-        return {"generator": self.averaged}
+        if self.settle is None:
+            return {"generator": self.averaged}
+        settled = copy.deepcopy(self.averaged)  # publishing leaves the state as it is
+        self.settle(settled)
+        return {"generator": settled}
 
     def scene_for(self, name: str, scene: Scene) -> Scene:
         return scene

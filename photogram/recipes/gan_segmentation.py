@@ -235,7 +235,7 @@ class GANSegmentationTraining(Duel):
         loss = adversarial + self.recipe.segmentation * misread
         accelerator.backward(loss)
         self.generator_adam.step()
-        self.end_step(seen)
+        self.end_step(seen, scene.condition.layout)
         losses = {"loss": loss, "adversarial": adversarial, "segmentation": misread, "discriminator": d_loss}
         return {**losses, **self.diagnosed(seen, scene.photo, fake, "vanilla", (on_real, on_fake))}
 

@@ -327,7 +327,7 @@ class Pix2PixTraining(Duel):
             loss = loss + recipe.gan * losses["adversarial"]
         accelerator.backward(loss)
         self.generator_adam.step()
-        self.end_step(seen)
+        self.end_step(seen, condition)
         return {"loss": loss, **losses, **self.diagnosed(seen, photo, fake, recipe.game, logits)}
 
     def as_played(self, scene: Scene) -> tuple[Condition, Tensor]:
