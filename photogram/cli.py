@@ -18,7 +18,7 @@ photogram: photographic images made without a camera
   photogram check DATA                        the data doctor: what is wrong with a data folder
   photogram plan RECIPE --data DATA           how much memory and time a training takes, and what makes it fit
   photogram train RECIPE --data DATA --out RUN    train; the same command again goes on
-  photogram synthesize RUN LAYOUTS --out DIR  paint layouts with what a run has learned
+  photogram synthesize RUN LAYOUTS --out DIR  paint layouts or images with what a run has learned
   photogram sample RUN --count N --out DIR    photographs of a run that needs no layouts, by number; morphs between them
   photogram colorize RUN IMAGE --out PHOTO    a grey photograph in colours, by hints
   photogram evaluate RUN --protocol P --data DATA    how good are its paintings; also folders of images, side by side

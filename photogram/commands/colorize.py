@@ -34,7 +34,8 @@ def run(arguments: Sequence[str]) -> int:
         reaches `radius` pixels from column x and row y; a colour may also be [200, 30, 30].
 
         Args:
-            run: a run or a published network: colorization, or pix2pix with --predict ab, which takes no hints.
+            run: a run or a published network: colorization, or any that paints photographs of grey images, such as
+                pix2pix with --predict ab, which takes no hints.
             image: the photograph, grey or not: its colours are not looked at.
             out: the file for the photograph in colours: .png, .jpg or .webp.
             hints: the file of hints; without it, the network colours by itself.

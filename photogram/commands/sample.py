@@ -69,7 +69,7 @@ def _checked(network: type[Any], folder: str | Path) -> type[Any]:
     if issubclass(network, Generator):
         raise UserError(
             f"{folder}: holds a {network.__name__}, which needs to be told what to paint; "
-            f"`photogram synthesize {folder} LAYOUTS --out DIR` does that"
+            f"`photogram synthesize {folder} FILES --out DIR` does that"
         )
     raise UserError(f"{folder}: holds a {network.__name__}, which paints nothing")
 

@@ -156,7 +156,8 @@ def _check_unet(width: int, levels: int) -> None:
 
 @dataclass(frozen=True)
 class Pix2Pix:
-    """pix2pix (Isola et al. 2017): a U-Net against a patch discriminator that sees the layout too, and L1."""
+    """pix2pix (Isola et al. 2017): layouts or images to photographs, by a U-Net against a patch discriminator that sees
+    both, and L1."""
 
     networks: ClassVar[tuple[type[Network], ...]] = (UNet, ResNetGenerator)
     learns_from: ClassVar[LearnsFrom] = "any"
@@ -186,7 +187,8 @@ class Pix2Pix:
     discriminator_width: int = 64
     """Features of the discriminator's first convolution."""
     discriminator_sees_input: bool = True
-    """Whether the discriminator is shown the layout too (cGAN); if not, nobody but L1 checks that the painting fits."""
+    """Whether the discriminator is shown the layout or image too (cGAN); if not, nobody but L1 checks that the painting
+    fits it."""
     game: Game = "vanilla"
     """What generator and discriminator play for. With lsgan, try an `l1` of 10 to 25."""
     gradient_penalty: float = 10.0
