@@ -187,7 +187,9 @@ def read_hints(path: str | Path) -> list[Hint]:
 def _hint(entry: object) -> Hint:
     names = {"x", "y", "radius", "color"}
     if not isinstance(entry, dict) or set(entry) != names:
-        raise UserError(f"is {json.dumps(entry)[:80]}, not an object with x, y, radius and color")
+        missing = ", ".join(sorted(names - set(entry))) if isinstance(entry, dict) else ""
+        why = f"has no {missing}" if missing else f"is {json.dumps(entry)[:80]}"
+        raise UserError(f"{why}; it must be an object with x, y, radius and color, and nothing else")
     for name in ("x", "y", "radius"):
         if not is_number(entry[name]):
             raise UserError(f"{name} is {repr(entry[name])[:40]}; it is a number of pixels")
@@ -203,9 +205,10 @@ def _grey(network: Generator, image: Tensor | str | Path) -> Float[Tensor, "1 1 
     """An image as the network takes it; colours become the grey of their lightness."""
     spec = network.spec
     if spec.num_classes or (spec.image_channels, spec.photo_channels) != (1, 3):
+        more = "; train with --asked-by images to leave layouts out" if spec.num_classes and spec.image_channels else ""
         raise UserError(
             f"{type(network).__name__} does not colour grey images: it was trained on inputs of {spec.image_channels} "
-            f"channels and {spec.num_classes} classes"
+            f"channels and {spec.num_classes} classes{more}"
         )
     photo = image if isinstance(image, Tensor) else open_photo(image)
     fits = photo.is_floating_point() and photo.ndim == 4 and len(photo) == 1 and photo.shape[1] in (1, 3)

@@ -21,7 +21,7 @@ import numpy as np
 from photogram.collecting import Item
 from photogram.data.folder import Folder
 from photogram.errors import UsageError, UserError
-from photogram.generator import CONFIG, Generator, NoOptions, Reader, read_config
+from photogram.generator import CONFIG, Generator, NoOptions, Reader, UnaskedGenerator, read_config
 from photogram.images import replacing, write_image
 from photogram.metrics.brackets import Brackets, write_brackets
 from photogram.metrics.cache import kept
@@ -132,6 +132,11 @@ def _check_subject(asked: Asked, subject: Path) -> Generator | None:
     generator = asked.load(subject)
     if not isinstance(generator, Generator):
         raise UserError(f"{subject}: holds a {type(generator).__name__}, which paints nothing")
+    if isinstance(generator, UnaskedGenerator):
+        raise UserError(
+            f"{subject}: paints from seeds, and protocols judge paintings of scenes; `photogram sample RUN --out DIR` "
+            "paints, and photogram.metrics compares sets from Python"
+        )
     return generator
 
 

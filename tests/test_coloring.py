@@ -75,9 +75,9 @@ GOOD = {"x": 1, "y": 2, "radius": 3, "color": "#102030"}
 WRONG = [
     ("{", "cannot be read as JSON"),
     ('{"x": 1}', "must be a list of"),
-    (json.dumps([GOOD, 7]), "entry 2: is 7, not an object with x, y, radius and color"),
-    (json.dumps([{"x": 1, "y": 2, "radius": 3}]), "entry 1: is .*not an object with x, y, radius and color"),
-    (json.dumps([{**GOOD, "colour": 1}]), "entry 1: .*not an object"),
+    (json.dumps([GOOD, 7]), "entry 2: is 7; it must be an object with x, y, radius and color"),
+    (json.dumps([{"x": 1, "y": 2, "radius": 3}]), "entry 1: has no color; it must be an object"),
+    (json.dumps([{**GOOD, "colour": 1}]), "entry 1: is .*colour.*; it must be an object"),
     (json.dumps([{**GOOD, "x": "1"}]), "entry 1: x is '1'; it is a number of pixels"),
     (json.dumps([{**GOOD, "y": True}]), "entry 1: y is True"),
     (json.dumps([{**GOOD, "x": float("nan")}]), "entry 1: x is nan"),

@@ -91,6 +91,15 @@ def test_the_networks_options_are_flags(run, tmp_path):
     assert json.loads(held["synthesis.json"])["options"] == {"truncation": 0.3}
 
 
+def test_protocols_do_not_judge_it_and_say_so_before_anything_is_read(run, tmp_path, said):
+    own = tmp_path / "own.json"
+    own.write_text('{"name": "own", "about": "x", "split": "val", "size": [16, 16]}')
+    words = ["evaluate", str(run), "--protocol", str(own), "--data", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert main(words) == 1
+    assert "paints from seeds, and protocols judge paintings of scenes" in said()
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_network_that_needs_to_be_told_is_refused(tmp_path, said):
     BottleneckGenerator(spec=SceneSpec(CLASSES, (8, 8)), widths=(4, 4)).save_pretrained(tmp_path / "painter")
     assert main(["sample", str(tmp_path / "painter"), "--out", str(tmp_path / "o")]) == 1

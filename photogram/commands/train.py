@@ -103,6 +103,8 @@ def _run_training(asked: TrainFlags, recipe: Any) -> int:
     )
     data = open_scenes(asked.data, "train", learns_from, size=size, fit=asked.fit, flip=asked.flip)
     check_plan(recipe, data, plan)  # before the doctor, who takes longer
+    if data.spec.num_classes and data.spec.image_channels:
+        console.print("asked by layouts and inputs together; --asked-by images or layouts takes one of them")
     has_val = _quick_check(asked.data, size, learns_from, console)
     if asked.check_memory and main and not saved_steps(asked.out / "state"):
         asked_for = Asked(recipe, data.spec, len(data), plan.batch_size, plan.precision, plan.start_from)

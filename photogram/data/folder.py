@@ -165,9 +165,8 @@ def require_folders(root: Path, split: str, needed: Sequence[str]) -> Path:
     for part in needed:
         if not (folder / part).is_dir():
             known = sorted(p.name for p in root.iterdir() if (p / part).is_dir())
-            raise UserError(
-                f"{folder}/{part}: no such folder; {root} has {known or 'no splits'}{nearest(split, known)}"
-            )
+            there = f"{root} has it in {', '.join(known)}" if known else f"no split of {root} has {part}/"
+            raise UserError(f"{folder}/{part}: no such folder; {there}{nearest(split, known)}")
     return folder
 
 

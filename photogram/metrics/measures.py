@@ -62,7 +62,7 @@ def set_measures(
     if count < FEW:
         warnings.append(
             f"only {count} images: the Fréchet distance is mostly bias, and compares only with others of {count} "
-            "images of these scenes; read the kernel distance and LPIPS"
+            "images of these scenes; read the kernel distance, and LPIPS where there are pairs"
         )
     fd, kd, score = ("FID", "KID", "IS") if published else (f"{kind}[{trunk}]" for kind in ("FD", "KD", "IS"))
     x, y = seen.features, reals.features
