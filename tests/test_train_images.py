@@ -15,11 +15,14 @@ from torch import Tensor
 from photogram.collecting import collect
 from photogram.commands.train import TrainFlags, _run_training
 from photogram.conditions import source_suffixes
+from photogram.data.inputs import prepare_grey
+from photogram.data.toy import write_toy
 from photogram.errors import UserError
 from photogram.generator import Generator
 from photogram.rasters import read_raster, write_raster
 from photogram.recipe import LearnsFrom, Run
 from photogram.recipes.crn import CRN
+from photogram.recipes.pix2pix import Pix2Pix
 from photogram.scene import Condition, Scene, SceneSpec
 from photogram.synthesis import synthesize
 
@@ -134,6 +137,17 @@ def test_images_are_learned_from_and_painted_with_the_bits_of_the_targets(data, 
     assert summary.painted == 2 and not summary.failures
     found, target = read_raster(tmp_path / "out/1.tif"), read_raster(data / "val/photos/1.tif")
     assert found.dtype == np.uint16 and np.abs(found.astype(int) - target).max() < 700
+
+
+@pytest.mark.parametrize("by", ["any", "layouts", "images"])
+def test_where_there_are_both_it_is_said_what_a_training_is_asked_by(by, tmp_path, capsys):
+    toy = write_toy(tmp_path / "toy", size=(16, 16), train=2, val=1, quiet=True)
+    prepare_grey(toy, out=tmp_path / "greys", quiet=True)
+    flags = asked(tmp_path / "greys", tmp_path / "run", steps=1, asked_by=by, check_memory=False)
+    small = Pix2Pix(width=4, levels=2, patch=1, discriminator_width=4)
+    assert _run_training(flags, small) == 0
+    said = "asked by layouts and inputs together" in " ".join(capsys.readouterr().err.split())
+    assert said == (by == "any")
 
 
 def test_it_goes_on_and_notices_a_changed_input(data, tmp_path):
