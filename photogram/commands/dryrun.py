@@ -19,7 +19,7 @@ from photogram.allocator import keep_memory
 
 STEPS = 2
 """The first takes longer; the second finds everything in its place."""
-MORE, ENOUGH, SETTLED = 4, 3.0, 4
+MORE, ENOUGH, SETTLED = 4, 8.0, 4
 """So many further steps at most, up to so many seconds, but so many steps in all where more than the steps is asked:
 the allocator takes most of what it will take in its first few."""
 
