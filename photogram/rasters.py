@@ -432,12 +432,10 @@ def write_raster(raster: np.ndarray, path: str | Path, **options: object) -> Non
 def _tiff_bytes(raster: np.ndarray) -> bytes:
     import tifffile
 
-    written, channels = io.BytesIO(), raster.shape[2]
-    if channels == 3:
-        tifffile.imwrite(written, raster, photometric="rgb", compression="zlib", predictor=False, metadata=None)
-    else:  # a page a channel
-        planes = np.ascontiguousarray(np.moveaxis(raster, -1, 0))
-        tifffile.imwrite(written, planes, photometric="minisblack", compression="zlib", predictor=False, metadata=None)
+    written, kind = io.BytesIO(), "rgb"
+    if raster.shape[2] != 3:  # a page a channel
+        raster, kind = np.ascontiguousarray(np.moveaxis(raster, -1, 0)), "minisblack"
+    tifffile.imwrite(written, raster, photometric=kind, compression="zlib", predictor=False, metadata=None)
     return written.getvalue()
 
 
