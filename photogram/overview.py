@@ -15,7 +15,7 @@ from photogram.outputs import writing
 from photogram.paintings import SHEET, Place
 from photogram.rasters import read_rgb
 from photogram.scene import Scene, SceneSpec
-from photogram.sheets import scene_tiles, sheet
+from photogram.sheets import scene_tiles, sheet, shrunk_size
 
 ROWS, TILE = 24, 512
 """How many paintings a sheet shows at most, and how many pixels a side of a tile has at most."""
@@ -56,15 +56,8 @@ def _tiles(place: Place, spec: SceneSpec, several: bool) -> dict[str, np.ndarray
     """What was asked for, painting and, where there is one, photograph, at one painting's size or smaller."""
     painting = read_rgb(place.target)
     one = read_rgb(place.target.with_suffix("") / f"0{place.target.suffix}") if several else painting
-    size = _shrunk(one)
-    shown = resize_photo(painting, _shrunk(painting, 2 * TILE if several else TILE))
+    size = shrunk_size(one, TILE)
+    shown = resize_photo(painting, shrunk_size(painting, 2 * TILE if several else TILE))
     tiles = {**scene_tiles(Scene(open_condition(place.source, spec, size)), spec), "painting": shown}
     photo = sibling(place.source, "photos")
     return tiles if photo is None else tiles | {"photograph": resize_photo(read_rgb(photo), size)}
-
-
-def _shrunk(pixels: np.ndarray, most: int = TILE) -> tuple[int, int]:
-    """Height and width, each at most so much, in proportion."""
-    height, width = pixels.shape[:2]
-    by = min(1.0, most / max(height, width))
-    return max(1, round(height * by)), max(1, round(width * by))

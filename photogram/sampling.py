@@ -42,7 +42,7 @@ from photogram.precision import Precision, check_precision, resolved
 from photogram.progress import progress
 from photogram.rasters import read_rgb, write_raster
 from photogram.scene import to_levels
-from photogram.sheets import numbered, rgb, sheet
+from photogram.sheets import numbered, rgb, sheet, shrunk_size
 from photogram.synthesis import fingerprint, ready_to_paint
 
 MORPH = "morph.png"
@@ -191,6 +191,5 @@ def _draw_morph(generator: UnaskedGenerator, seeds: Sequence[int], steps: int, o
 
 def _shrunk(pixels: np.ndarray) -> np.ndarray:
     """At most `TILE` pixels a side."""
-    height, width = pixels.shape[:2]
-    by = min(1.0, TILE / max(height, width))
-    return pixels if by == 1 else resize_photo(pixels, (max(1, round(height * by)), max(1, round(width * by))))
+    size = shrunk_size(pixels, TILE)
+    return pixels if size == pixels.shape[:2] else resize_photo(pixels, size)

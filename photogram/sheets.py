@@ -12,7 +12,7 @@ from torch import Tensor
 
 from photogram.generator import Generator, Network, Reader, UnaskedGenerator
 from photogram.recipe import Scenes
-from photogram.scene import Scene, SceneSpec, draw, to_pixels
+from photogram.scene import Scene, SceneSpec, Size, draw, to_pixels
 
 _MARGIN, _LINE = 6, 18
 
@@ -65,6 +65,13 @@ def numbered(tiles: Sequence[np.ndarray], first: int = 0) -> UInt8[np.ndarray, "
 def seed_sheet(network: UnaskedGenerator, count: int) -> UInt8[np.ndarray, "h w 3"]:
     """The photographs of the seeds from 0 on, so many: of one step of a training and the next, the same z."""
     return numbered([rgb(network.sample(None, seed)[0]) for seed in range(count)])
+
+
+def shrunk_size(pixels: np.ndarray, most: int) -> Size:
+    """The height and width at which a picture [h, w, c] has at most so many pixels a side, in proportion."""
+    height, width = pixels.shape[:2]
+    by = min(1.0, most / max(height, width))
+    return max(1, round(height * by)), max(1, round(width * by))
 
 
 def rgb(photo: Float[Tensor, "c h w"]) -> UInt8[np.ndarray, "h w 3"]:
