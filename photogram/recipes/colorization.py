@@ -92,6 +92,7 @@ def shown(grey: Float[Tensor, "n 1 h w"], hints: Hints) -> Float[Tensor, "n 4 h 
 
 
 def conv3(c_in: int, c_out: int, dilation: int = 1) -> nn.Conv2d:
+    """A 3x3 convolution that keeps the size."""
     return nn.Conv2d(c_in, c_out, 3, padding=dilation, dilation=dilation)
 
 

@@ -43,7 +43,7 @@ from photogram.nn.patch import STRIDED, PatchDiscriminator, Shown, check_patch
 from photogram.nn.resnet import ResNetGenerator, check_resnet, check_resnet_size
 from photogram.optim import average_decay, ema, frozen, init_normal, linear_decay, set_learning_rate
 from photogram.recipe import LearnsFrom, Run, start_from
-from photogram.recipes.duel import diagnosed, is_diagnosed
+from photogram.recipes.duel import OfParts, diagnosed, is_diagnosed
 from photogram.scene import Condition, Scene, SceneSpec
 
 Side = Literal["a", "b"]
@@ -200,7 +200,7 @@ def _check_data(recipe: CycleGAN, spec: SceneSpec) -> None:
         )
 
 
-class CycleGANTraining:
+class CycleGANTraining(OfParts):
     """The two games under way: generators that learn by one Adam, discriminators that learn by another, two pools.
 
     Generators are known by the collection that they take, discriminators and pools by the one that they look at.
@@ -367,13 +367,6 @@ class CycleGANTraining:
             "b_to_a": "paints pictures of B as if they were of A",
             "convolutions of stride 2 in the discriminators": str(STRIDED[self.recipe.patch]),
         }
-
-    def state_dict(self) -> dict[str, object]:
-        return {name: part.state_dict() for name, part in self._parts().items()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
 
     def _parts(self) -> dict[str, Any]:
         adams = {"generators_adam": self.generators_adam, "judges_adam": self.judges_adam}

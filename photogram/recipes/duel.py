@@ -5,6 +5,7 @@ And how a game is looked at while it is played, whoever plays it.
 
 from __future__ import annotations
 
+import abc
 import copy
 from collections.abc import Callable
 from typing import Any
@@ -60,7 +61,22 @@ def diagnosed(
     return found
 
 
-class Duel:
+class OfParts(abc.ABC):
+    """A training whose state is that of its parts."""
+
+    @abc.abstractmethod
+    def _parts(self) -> dict[str, Any]:
+        """Networks, optimizers and whatever else has a state, by the name that it is kept under."""
+
+    def state_dict(self) -> dict[str, object]:
+        return {name: part.state_dict() for name, part in self._parts().items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+
+class Duel(OfParts):
     """A generator and a discriminator under way.
 
     `prepare` replaces the forward of what it is given; the generator keeps its own, so that what is published paints as
@@ -160,13 +176,6 @@ class Duel:
 
     def scene_for(self, name: str, scene: Scene) -> Scene:
         return scene
-
-    def state_dict(self) -> dict[str, object]:
-        return {name: part.state_dict() for name, part in self._parts().items()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
 
     def _parts(self) -> dict[str, Any]:
         return {
