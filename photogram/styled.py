@@ -80,8 +80,8 @@ class StyledGenerator(Generator, abc.ABC):
         """What the encoder sees at each pixel of photographs of a possible size, before it is pooled."""
 
     @abc.abstractmethod
-    def painted(self, layout: Layout, features: Float[Tensor, "n f h w"] | None) -> Float[Tensor, "n c h w"]:
-        """Paint a checked layout of a possible size with these styles at each pixel; None of a network without."""
+    def painted(self, condition: Condition, features: Float[Tensor, "n f h w"] | None) -> Float[Tensor, "n c h w"]:
+        """Paint a checked condition of a possible size with these styles at each pixel; None of a network without."""
 
     @property
     def has_styles(self) -> bool:
@@ -170,12 +170,13 @@ class StyledGenerator(Generator, abc.ABC):
 
     def paint(self, condition: Condition, noise: torch.Generator, options: object) -> Float[Tensor, "n *k c h w"]:
         """By the clusters of the network; called by `sample`."""
-        assert isinstance(options, StyleOptions) and condition.layout is not None  # `sample` has checked them
+        assert isinstance(options, StyleOptions)  # `sample` has checked it
         if not self.style_channels:
-            return self.painted(condition.layout, None)
+            return self.painted(condition, None)
+        assert condition.layout is not None
         regions, seed = self.regions(condition.layout), noise.initial_seed()
         pictures = [
-            self.painted(condition.layout, spread(self.draw_styles(regions, seed + n, options.style), regions))
+            self.painted(condition, spread(self.draw_styles(regions, seed + n, options.style), regions))
             for n in range(options.styles)
         ]
         return torch.stack(pictures, 1) if options.several else pictures[0]
@@ -195,10 +196,9 @@ class StyledGenerator(Generator, abc.ABC):
 
     def _sampled(self, condition: Condition, features: Float[Tensor, "n f h w"]) -> Float[Tensor, "n c h w"]:
         size, padded = condition.size, self._padded(condition)
-        assert size is not None and padded.layout is not None and padded.size is not None
+        assert size is not None and padded.size is not None
         margin = (0, padded.size[1] - size[1], 0, padded.size[0] - size[0])
         features = torch.nn.functional.pad(features, margin, mode="replicate")
         device = next(self.parameters()).device
-        layout = padded.layout.to(device)
-        photo = self._run(lambda: self.painted(layout, features.to(device)))
+        photo = self._run(lambda: self.painted(padded.to(device), features.to(device)))
         return photo[..., : size[0], : size[1]].contiguous()
