@@ -229,8 +229,10 @@ class Generator(Network, abc.ABC):
     candidates: int = 1
     """How many paintings of one condition a pass makes; where there are several, `Options` has `candidates`,
     the number of one, or all."""
-    least_side: ClassVar[int] = 1
+    least_side: int = 1
     """Smaller heights and widths are padded to this; a multiple of every `size_multiple` that the network may have."""
+    needs_objects: bool = False
+    """Whether layouts must come with instance maps."""
     checkpointing: bool = False
     """Of training: compute parts of the network again for their gradients instead of keeping what is in them."""
 
@@ -313,6 +315,11 @@ class Generator(Network, abc.ABC):
                 f"{self.spec.image_channels}"
             )
         if layout is not None:
+            if self.needs_objects and layout.instances is None:
+                raise UserError(
+                    f"{name} was trained with instance maps; pass Layout(classes, instances), or put the layout's "
+                    "instance map into a folder `instances` beside that of the layouts"
+                )
             check_layout(layout, self.spec)
         return condition
 

@@ -28,8 +28,9 @@ MAY_IMPORT = {
     "scene": {"errors", "images", "rasters"},
     "generator": {"errors", "progress", "images", "scene"},
     "recipe": GROUND,
+    "styled": GROUND | {"nn"},
     **dict.fromkeys(PARTS, GROUND | PARTS),
-    "recipes": GROUND | PARTS | {"recipe", "recipes"},
+    "recipes": GROUND | PARTS | {"recipe", "recipes", "styled"},
 }
 """What each part below the verbs may import; the others may import what `FORBIDDEN` leaves them."""
 

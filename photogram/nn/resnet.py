@@ -72,7 +72,7 @@ class ResNetGenerator(Generator):
     """
 
     Options: ClassVar[type[NoOptions]] = NoiseOptions
-    least_side: ClassVar[int] = LEAST
+    least_side: int = LEAST
 
     def __init__(
         self,
