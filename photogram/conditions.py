@@ -21,8 +21,9 @@ def open_condition(source: Path, spec: SceneSpec, size: Size | None = None) -> C
     """Read what a network is asked with.
 
     Args:
-        source: a layout, of a network that paints from layouts; its image, where it needs one too, has the same stem in
-            the folder `inputs` beside the layout's. An image of a network that paints from images alone.
+        source: a layout, of a network that paints from layouts; its instance map, where it learned from such, and its
+            image, where it needs one too, have the same stem in the folders `instances` and `inputs` beside the
+            layout's. An image of a network that paints from images alone.
         spec: the network's.
         size: height and width to resize to: layouts by the nearest rule, images bicubic, before they become floats.
 
@@ -31,7 +32,7 @@ def open_condition(source: Path, spec: SceneSpec, size: Size | None = None) -> C
     """
     layout, image = None, None
     if spec.num_classes:
-        layout = Layout.open(source)
+        layout = Layout.open(source, sibling(source, "instances") if spec.instances else None)
         check_layout(layout, spec, str(source))
     if spec.image_channels:
         path = source if layout is None else image_beside(source)

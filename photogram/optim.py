@@ -90,6 +90,18 @@ def linear_decay(seen: int, photographs: int, constant: int, falling: int) -> fl
     return 1 - min(max(0, epoch - constant), falling) / (falling + 1)
 
 
+def late_decay(seen: int, photographs: int, constant: int, falling: int) -> float:
+    """The same as pix2pixHD's published code has it: 1 - max(0, e - 1 - constant) / falling in epoch e.
+
+    The first epoch after the constant ones is still at the full rate; the last is at 1 / falling, which is kept.
+
+    Args:
+        seen, photographs, constant, falling: as in `linear_decay`.
+    """
+    late = min(max(0, seen // photographs - constant), max(0, falling - 1))
+    return 1 - late / falling if falling else 1.0
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give all parameters of an optimizer this learning rate."""
     for group in optimizer.param_groups:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from accelerate import Accelerator
 from torch import Tensor
@@ -56,6 +56,7 @@ class Run:
         batch_size: photographs a step and process.
         seed: of everything.
         start_from: the folder of the published network to start from, if any (`--from`).
+        start_state: reads the state of the training that published it, where that is beside it: what `state_dict` gave.
     """
 
     accelerator: Accelerator
@@ -64,6 +65,7 @@ class Run:
     batch_size: int
     seed: int
     start_from: Path | None = None
+    start_state: Callable[[], Mapping[str, Any] | None] = lambda: None
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over all processes."""
@@ -100,6 +102,22 @@ def start_from(run: Run, network: Network, free: tuple[str, ...] = ()) -> None:
     if run.start_from is None:
         return
     source = type(network).from_pretrained(run.start_from)
+    check_source(run, source, network, free)
+    network.load_state_dict(source.state_dict())
+
+
+def check_source(run: Run, source: Network, network: Network, free: tuple[str, ...] = ()) -> None:
+    """Refuse to take weights of a network of another form.
+
+    Args:
+        run: names the source's folder.
+        source: what weights are taken from.
+        network: what would get them.
+        free: arguments of the constructor that may differ.
+
+    Raises:
+        UserError: where classes or arguments differ.
+    """
     differs = class_difference(source.spec, network.spec)
     if differs is not None:
         raise UserError(f"--from {run.start_from}: {differs}; start without --from, or bring the data into its classes")
@@ -111,7 +129,6 @@ def start_from(run: Run, network: Network, free: tuple[str, ...] = ()) -> None:
     for name, here in network.arguments().items():
         if name not in ("spec", *free) and there[name] != here:
             raise UserError(f"--from {run.start_from}: has {name} {there[name]}, not {here}; give it the same")
-    network.load_state_dict(source.state_dict())
 
 
 @runtime_checkable

@@ -123,7 +123,8 @@ def train(
         if accelerator.device.type == "cuda":
             torch.use_deterministic_algorithms(True, warn_only=True)
         start_from = None if saved_steps(out / "state") else plan.start_from  # it may be gone when a run goes on
-        run = Run(accelerator, data.spec, len(data), plan.batch_size, plan.seed, start_from)
+        beside = partial(_state_beside, start_from)
+        run = Run(accelerator, data.spec, len(data), plan.batch_size, plan.seed, start_from, beside)
         training = recipe.start(run)
         settle(out, settings, main)
         accelerator.wait_for_everyone()
@@ -166,6 +167,14 @@ def check_plan(recipe: Recipe, data: Scenes, plan: Plan) -> None:
             f"--size {size[0]} {size[1]}: {type(recipe).__name__} with these settings needs multiples of {multiple}; "
             f"the nearest possible heights are {' and '.join(heights)}, the nearest widths {' and '.join(widths)}"
         )
+
+
+def _state_beside(network: Path | None) -> Mapping[str, object] | None:
+    """The state of the training that published a network; None where its folder has none."""
+    if network is None or not saved_steps(network / "state"):
+        return None
+    found = load_state(network / "state", lambda message: None)
+    return None if found is None else found[1]["training"]
 
 
 def _precision(accelerator: Accelerator) -> str:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from photogram.nn.norms import BatchNorm
-from photogram.optim import RISING, average_decay, ema, frozen, init_normal, linear_decay, set_learning_rate
+from photogram.optim import RISING, average_decay, ema, frozen, init_normal, late_decay, linear_decay, set_learning_rate
 
 
 def test_what_is_frozen_gets_no_gradient_and_passes_it_on():
@@ -110,3 +110,10 @@ def test_first_weights_are_soon_forgotten():
     late = 1000 / RISING
     assert average_decay(1000, round(late) - 4, 4) == average_decay(1000, 10 * round(late), 4) == 0.5 ** (4 / 1000)
     assert average_decay(1000, round(late / 2) - 4, 4) == pytest.approx(0.5 ** (4 / 500))
+
+
+def test_late_decay_is_pix2pixhds():
+    """Specification 4.8: of 100 + 100 epochs, 101 is still at the full rate, 102 at 0.99, 200 at 0.01 (check 10.6)."""
+    rates = {epoch: late_decay((epoch - 1) * 40, 40, 100, 100) for epoch in (1, 100, 101, 102, 200, 300)}
+    assert rates == pytest.approx({1: 1, 100: 1, 101: 1, 102: 0.99, 200: 0.01, 300: 0.01})
+    assert late_decay(10**6, 40, 100, 0) == 1

@@ -71,15 +71,21 @@ def judging_norm(kind: JudgingNorm, channels: int) -> nn.Module:
     return norm_layer(kind, channels, running=False)
 
 
+def running_averages(network: nn.Module) -> list[Tensor]:
+    """Means and variances that a network's norms keep; none of a network whose norms keep none."""
+    norms = (module for module in network.modules() if isinstance(module, BatchNorm))
+    return [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
+
+
 @torch.no_grad()
 def share_statistics(network: nn.Module, mean: Callable[[Tensor], Tensor]) -> None:
     """Give all processes the same running averages: their mean. To be called after a step's last backward pass.
 
     Args:
-        network: whose buffers are all running averages.
+        network: with running averages or without.
         mean: of a tensor over all processes.
     """
-    buffers = list(network.buffers())
+    buffers = running_averages(network)
     if not buffers:
         return
     together = mean(torch.cat([buffer.flatten() for buffer in buffers]))
@@ -95,11 +101,11 @@ def measure_statistics(network: nn.Module, run: Callable[[Batch], object], batch
     et al., "Averaging Weights Leads to Wider Optima and Better Generalization", UAI 2018, algorithm 1).
 
     Args:
-        network: whose buffers are all running averages; what they were does not matter.
+        network: what its running averages were does not matter.
         run: a pass by the statistics of the batch.
         batches: what is run, one or more.
     """
-    buffers = list(network.buffers())
+    buffers = running_averages(network)
     means = [torch.zeros_like(buffer) for buffer in buffers]
     for batch in batches:
         for buffer in buffers:
@@ -116,12 +122,13 @@ def follow_statistics(network: nn.Module, run: Callable[[Batch], object], batch:
     """Move a network's running averages towards what its own weights make of a batch, as weights move too.
 
     Args:
-        network: whose buffers are all running averages.
+        network: with running averages.
         run: a pass by the statistics of the batch.
         batch: what is run.
         share: how much of the new is in them afterwards; 1 forgets what they were.
     """
-    before = [buffer.clone() for buffer in network.buffers()]
+    buffers = running_averages(network)
+    before = [buffer.clone() for buffer in buffers]
     measure_statistics(network, run, [batch])
-    for buffer, old in zip(network.buffers(), before, strict=True):
+    for buffer, old in zip(buffers, before, strict=True):
         buffer.copy_(old.lerp(buffer, share))

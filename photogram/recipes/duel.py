@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from photogram.generator import Generator
 from photogram.nn import diagnostics
-from photogram.nn.norms import NEW, follow_statistics, share_statistics
+from photogram.nn.norms import NEW, follow_statistics, running_averages, share_statistics
 from photogram.optim import average_decay, ema
 from photogram.recipe import Run
 from photogram.scene import Scene
@@ -92,6 +92,8 @@ class Duel(OfParts):
             0: none.
         settle: fits an average's running statistics to its weights before it is published, where that needs no data;
             without it they follow what it makes of the conditions of training (see `end_step`).
+        playing: what calls the generator in a step, where that is not the generator itself.
+        judging_rate: the discriminator's step size, where it has its own.
     """
 
     def __init__(
@@ -103,14 +105,17 @@ class Duel(OfParts):
         beta1: float,
         average: float = 0.0,
         settle: Callable[[Any], None] | None = None,
+        playing: nn.Module | None = None,
+        judging_rate: float | None = None,
     ):
         self.run, self.published_generator, self.judging = run, generator, discriminator
         self.shown = run.batch_size * run.accelerator.num_processes  # photographs a step
         self.half_life, self.averaged, self.settle = average, None, settle
         if average:
             self.averaged = copy.deepcopy(generator).requires_grad_(False).to(run.accelerator.device)
-        self.generator, self.generator_adam = self._prepared(generator, learning_rate, beta1)
-        self.discriminator, self.discriminator_adam = self._prepared(discriminator, learning_rate, beta1)
+        self.generator, self.generator_adam = self._prepared(playing or generator, learning_rate, beta1)
+        judging_rate = learning_rate if judging_rate is None else judging_rate
+        self.discriminator, self.discriminator_adam = self._prepared(discriminator, judging_rate, beta1)
 
     def _prepared(self, network: nn.Module, learning_rate: float, beta1: float) -> tuple[Any, Any]:
         adam = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=(beta1, 0.999), fused=True)
@@ -141,7 +146,7 @@ class Duel(OfParts):
             return
         ema(self.averaged, self.published_generator, average_decay(self.half_life, seen, self.shown))
         looks, apart = divmod(seen // self.shown, diagnostics.EVERY)
-        if self.settle is None and not apart and list(self.averaged.buffers()):
+        if self.settle is None and not apart and running_averages(self.averaged):
             with self.run.accelerator.autocast():
                 follow_statistics(self.averaged, self.averaged, asked, max(NEW, 1 / (looks + 1)))
             if self.run.accelerator.num_processes > 1:

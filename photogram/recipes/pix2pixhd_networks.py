@@ -115,15 +115,16 @@ class CoarseToFineGenerator(StyledGenerator):
 
     def asked(self, condition: Condition, features: Float[Tensor, "n f h w"] | None) -> list[Asked]:
         """What each network is asked by, from the finest to the coarsest."""
-        found = [self._asked_one(condition, features)]
+        found = [self.asked_alone(condition, features)]
         for n in range(1, self.enhancers + 1):
             if self.pyramid == "average":
                 found.append(averaged(found[-1]))
             else:
-                found.append(self._asked_one(*_smaller(condition, features, 2**n)))
+                found.append(self.asked_alone(*_smaller(condition, features, 2**n)))
         return found
 
-    def _asked_one(self, condition: Condition, features: Float[Tensor, "n f h w"] | None) -> Asked:
+    def asked_alone(self, condition: Condition, features: Float[Tensor, "n f h w"] | None) -> Asked:
+        """A layout, and beside it image, edges and styles, at one size."""
         layout, image = condition
         beside = [] if image is None else [image.float()]
         if layout is not None and self.boundary != "none":
