@@ -125,6 +125,19 @@ def load_state(folder: Path, warn: Callable[[str], None]) -> tuple[int, dict[str
     return None
 
 
+def state_beside(network: Path | None) -> dict[str, Any] | None:
+    """The newest whole state of the training that published a network; None where its folder has none.
+
+    Args:
+        network: the folder of a run, or of another published network; None where there is none.
+
+    Raises:
+        UserError: as `load_state` does.
+    """
+    found = None if network is None else load_state(network / "state", lambda damaged: None)
+    return None if found is None else found[1]["training"]
+
+
 def _is_whole(path: Path) -> bool:
     try:
         with (path / "state.pt").open("rb") as file:

@@ -12,6 +12,7 @@ from pathlib import Path
 from photogram.advice import STEPS, advice, is_diagnostic
 from photogram.generator import Network, Reader, UnaskedGenerator
 from photogram.images import replacing
+from photogram.runlog import diagnostics_of
 
 _PAINTING = (
     'generator = photogram.load("this folder")',
@@ -126,10 +127,10 @@ def _curves(log: Path) -> tuple[str, str]:
         return losses, ""
     said = [f"They are judged by their means over {STEPS} steps, and there are not as many yet."]
     if len(written) >= STEPS:
-        last = [json.loads(line) for line in written[-STEPS:]]
-        known = {name: [line[name] for line in last if name in line] for name in names}
-        means = {name: sum(values) / len(values) for name, values in known.items() if values}
-        said = [*advice(means), "Other settings need another --out; --from this run takes up what was learned."]
+        said = [
+            *advice(diagnostics_of(written)),
+            "Other settings need another --out; --from this run takes up what was learned.",
+        ]
         if len(said) == 1:
             said = [f"Nothing is out of range (means of the last {STEPS} steps)."]
     paragraphs = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in said)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from photogram.checkpoint import saved_steps
 from photogram.errors import UserError
-from photogram.generator import CONFIG
+from photogram.generator import CARD, CONFIG, WEIGHTS
 from photogram.locking import held
 from photogram.outputs import difference, read_record, write_record, writing
 
-SETTINGS, LOCK = "run.json", ".lock"
+SETTINGS, LOCK, SOUND = "run.json", ".lock", "sound"
 FOUND = "found"
 """What `run.json` keeps beside the settings: values that the training has found, such as calibrated loss weights."""
 
@@ -98,6 +99,26 @@ def settle(out: Path, settings: dict[str, object], main: bool) -> None:
         for folder in (out, out / "samples", out / "state", *(p.parent for p in out.glob(f"*/{CONFIG}"))):
             for left_over in _half_written(folder):
                 left_over.unlink(missing_ok=True)
+
+
+def keep_sound(out: Path, blobs: bool) -> None:
+    """Set the published network aside before one that paints bright blobs takes its place; to be called before that.
+
+    `sound/` is there as long as what is published has blobs, and holds the last network that had none.
+
+    Args:
+        out: the run's folder.
+        blobs: whether what is to be published has blobs.
+    """
+    place, beside = out / SOUND, out / f".{SOUND}.partial"
+    for left in (beside, *(() if blobs else (place,))):
+        if left.is_dir():
+            shutil.rmtree(left)
+    if blobs and not place.exists() and (out / CONFIG).is_file():
+        beside.mkdir()
+        for name in (CONFIG, WEIGHTS, CARD):
+            shutil.copy2(out / name, beside / name)
+        beside.rename(place)
 
 
 def _half_written(folder: Path, name: str = ".*") -> list[Path]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from photogram.advice import is_diagnostic
+from photogram.advice import STEPS, is_diagnostic
 from photogram.errors import UserError
 
 
@@ -82,6 +82,20 @@ class RunLog:
             lines = [json.loads(line) for line in file.readlines()[-count:]]
         names = [name for name in (lines[-1] if lines else {}) if name not in ("step", "seen")]
         return {name: sum(line.get(name, 0.0) for line in lines) / len(lines) for name in names}
+
+    def diagnostics(self) -> dict[str, float]:
+        """The means that advice judges; none of a log with fewer steps."""
+        return diagnostics_of(self.path.read_text().splitlines())
+
+
+def diagnostics_of(lines: Sequence[str]) -> dict[str, float]:
+    """The mean of each diagnostic over the last `STEPS` lines of a log; none of fewer."""
+    if len(lines) < STEPS:
+        return {}
+    last = [json.loads(line) for line in lines[-STEPS:]]
+    names = dict.fromkeys(name for line in last for name in line if is_diagnostic(name))
+    known = {name: [line[name] for line in last if name in line] for name in names}
+    return {name: sum(values) / len(values) for name, values in known.items()}
 
 
 def _step_of(line: bytes) -> int | None:

@@ -6,6 +6,7 @@ Order, flips and noise are functions of (seed, rank, step), so the only state is
 - `state/`: to go on from;
 - `config.json`, `model.safetensors`, `README.md`: the published network (a folder each where there are several);
 - `evaluation.jsonl`, `best/`: what a judge said of the network and which it liked best, where there was one;
+- `sound/`: the last network without bright blobs, while the published one has them;
 - `log.jsonl`: the losses of every step; `samples/`: sheets of held-out scenes; `report.html`: both, to look at;
 - `tensorboard/`: losses and times.
 """
@@ -29,8 +30,8 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from photogram import opinions
-from photogram.advice import STEPS, is_diagnostic
-from photogram.checkpoint import discard_after, last_good, load_state, save_state, saved_steps
+from photogram.advice import STEPS, has_blobs, is_diagnostic
+from photogram.checkpoint import discard_after, last_good, load_state, save_state, saved_steps, state_beside
 from photogram.errors import UserError
 from photogram.generator import Generator, Network, Reader, UnaskedGenerator
 from photogram.images import PIXEL_LIMIT, replacing, write_image
@@ -43,7 +44,7 @@ from photogram.precision import Precision, check_precision, resolved
 from photogram.progress import progress
 from photogram.recipe import Recipe, Run, Scenes, Training
 from photogram.report import model_card, write_report
-from photogram.runfolder import agree, only_one, read_settings, settle, write_found
+from photogram.runfolder import agree, keep_sound, only_one, read_settings, settle, write_found
 from photogram.runlog import RunLog
 from photogram.scene import Scene
 from photogram.sheets import scene_sheet, seed_sheet
@@ -123,7 +124,7 @@ def train(
         if accelerator.device.type == "cuda":
             torch.use_deterministic_algorithms(True, warn_only=True)
         start_from = None if saved_steps(out / "state") else plan.start_from  # it may be gone when a run goes on
-        beside = partial(_state_beside, start_from)
+        beside = partial(state_beside, start_from)
         run = Run(accelerator, data.spec, len(data), plan.batch_size, plan.seed, start_from, beside)
         training = recipe.start(run)
         settle(out, settings, main)
@@ -167,14 +168,6 @@ def check_plan(recipe: Recipe, data: Scenes, plan: Plan) -> None:
             f"--size {size[0]} {size[1]}: {type(recipe).__name__} with these settings needs multiples of {multiple}; "
             f"the nearest possible heights are {' and '.join(heights)}, the nearest widths {' and '.join(widths)}"
         )
-
-
-def _state_beside(network: Path | None) -> Mapping[str, object] | None:
-    """The state of the training that published a network; None where its folder has none."""
-    if network is None or not saved_steps(network / "state"):
-        return None
-    found = load_state(network / "state", lambda message: None)
-    return None if found is None else found[1]["training"]
 
 
 def _precision(accelerator: Accelerator) -> str:
@@ -378,6 +371,7 @@ class _Loop:
         facts = self._facts()
         write_found(self.out, self.training.facts())
         networks = self.training.published()
+        keep_sound(self.out, has_blobs(self.log.diagnostics()))
         sheets = {}
         for name, network in networks.items():
             folder = self.out if len(networks) == 1 else self.out / name

@@ -9,11 +9,24 @@ import torch
 from test_pix2pix import scene, start
 from torch import Tensor, nn
 
-from photogram.advice import CLIPPED, COVERED, FLAT, LOST, MORE_PATTERNED, PATTERNED, STEEP, SURE, advice, is_diagnostic
+from photogram.advice import (
+    BLOBS,
+    CLIPPED,
+    COVERED,
+    FLAT,
+    LOST,
+    MORE_PATTERNED,
+    PATTERNED,
+    STEEP,
+    SURE,
+    advice,
+    is_diagnostic,
+)
 from photogram.data.toy import Toy
 from photogram.nn import diagnostics
-from photogram.nn.diagnostics import accuracy, checkerboard, gradient_norm, of_pictures, period_of, saturated
+from photogram.nn.diagnostics import accuracy, checkerboard, gradient_norm, of_pictures, peak, period_of, saturated
 from photogram.recipes.duel import Duel
+from photogram.runfolder import keep_sound
 
 # --- who wins, how steep it is, what is clipped ----------------------------------------------------------------------
 
@@ -230,3 +243,28 @@ def test_patterns_of_the_photographs_are_no_fault_of_the_paintings():
     bound = 0.8 + MORE_PATTERNED
     for value, count in ((bound - 0.01, 0), (bound + 0.01, 1)):
         assert len(advice(WELL | {"checkerboard/photographs": 0.8, "checkerboard/paintings": value})) == count
+
+
+def test_a_peak_is_counted_in_deviations_of_its_picture():
+    calm = torch.randn(2, 4, 32, 32)
+    assert 3 < float(peak(calm)) < 7
+    calm[0, 1, 5, 5] = 1e4
+    flat = calm[0].flatten()
+    alone = float(flat.abs().max() / flat.std())
+    assert float(peak(calm[:1])) == pytest.approx(alone) and alone > 50
+    assert float(peak(torch.zeros(1, 4, 8, 8))) == 0
+
+
+def test_bright_blobs_are_told_and_the_last_sound_network_is_kept(tmp_path):
+    assert not any("blobs" in said for said in advice({BLOBS: 30.0}))
+    assert any("bright blobs" in said and "sound" in said for said in advice({BLOBS: 300.0}))
+    for name in ("config.json", "model.safetensors", "README.md"):
+        (tmp_path / name).write_text(f"{name} of step 1")
+    keep_sound(tmp_path, blobs=False)
+    assert not (tmp_path / "sound").exists()
+    keep_sound(tmp_path, blobs=True)  # before step 2 takes their place
+    (tmp_path / "model.safetensors").write_text("of step 2")
+    keep_sound(tmp_path, blobs=True)
+    assert (tmp_path / "sound" / "model.safetensors").read_text() == "model.safetensors of step 1"
+    keep_sound(tmp_path, blobs=False)  # it went away: what is published is sound
+    assert not (tmp_path / "sound").exists()

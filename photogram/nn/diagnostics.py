@@ -56,6 +56,16 @@ def saturated(pictures: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:
     return (pictures.abs() > 0.99).float().mean()
 
 
+@torch.no_grad()
+def peak(features: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:
+    """The largest of features, in standard deviations of all of its picture: bright blobs stand out by far.
+
+    The mean over the batch; some ten in healthy networks.
+    """
+    flat = features.float().flatten(1)
+    return (flat.abs().amax(1) / flat.std(1).clamp(min=1e-12)).mean()
+
+
 def period_of(height: int, width: int) -> int | None:
     """The period in which `checkerboard` looks for patterns: 4 pixels where there is room, else 2, else None."""
     return next((p for p in (4, 2) if min(height, width) // p >= 3), None)
