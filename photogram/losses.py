@@ -3,12 +3,13 @@
 The discriminator says of each picture, or of each patch of one, how likely it is a photograph. What a game asks of it
 is the sum of a term for photographs and one for paintings; recipes that halve it, as pix2pix does, say so themselves.
 Sources: vanilla with the non-saturating loss, Goodfellow et al. 2014; lsgan, Mao et al. 2017; hinge, Lim and Ye 2017;
-wgangp, Gulrajani et al. 2017, which needs `gradient_penalty` besides.
+wgangp, Gulrajani et al. 2017, which needs `gradient_penalty` besides. Where several discriminators judge a picture,
+each at its own scale, games are summed over them, and their features are compared: pix2pixHD (Wang et al. 2018).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, assert_never
 
 import torch
@@ -16,8 +17,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from photogram.nn.perceptual import mean_absolute_difference
+
 Game = Literal["vanilla", "lsgan", "hinge", "wgangp"]
 """What the two sides play for."""
+Judgements = Sequence[Sequence[Tensor]]
+"""Of each discriminator its intermediate features, and its logits as the last (`photogram.nn.multiscale`)."""
 
 
 def discriminator_loss(game: Game, on_real: Float[Tensor, "*r"], on_fake: Float[Tensor, "*f"]) -> Float[Tensor, ""]:
@@ -59,6 +64,53 @@ def generator_loss(game: Game, on_fake: Float[Tensor, "*f"]) -> Float[Tensor, ""
             return -fake.mean()
         case _:
             assert_never(game)
+
+
+def discriminator_loss_of_scales(game: Game, on_real: Judgements, on_fake: Judgements) -> Float[Tensor, ""]:
+    """Tell photographs from paintings: the sum of `discriminator_loss` over discriminators.
+
+    Args:
+        game: what is played for.
+        on_real: what they say of photographs.
+        on_fake: what they say of paintings.
+    """
+    terms = [discriminator_loss(game, real[-1], fake[-1]) for real, fake in zip(on_real, on_fake, strict=True)]
+    return torch.stack(terms).sum()
+
+
+def generator_loss_of_scales(game: Game, on_fake: Judgements, finest: float = 1.0) -> Float[Tensor, ""]:
+    """Have paintings taken for photographs: the sum of `generator_loss` over discriminators.
+
+    Args:
+        game: what is played for.
+        on_fake: what they say of paintings, the finest first.
+        finest: weight of the finest one's term.
+    """
+    first, *others = [generator_loss(game, fake[-1]) for fake in on_fake]
+    return torch.stack([finest * first, *others]).sum()
+
+
+def feature_matching(on_real: Judgements, on_fake: Judgements) -> Float[Tensor, ""]:
+    """Have discriminators see in a painting what they see in its photograph: their features apart, as a mean.
+
+    A discriminator with m intermediate features weighs each 4 / m, so that all weigh alike however deep they are, and
+    the published ones, of four, weigh 1. Means are taken in float32; gradients go to the painting alone.
+
+    Args:
+        on_real: what they say of photographs.
+        on_fake: what they say of paintings, at the same places.
+
+    Returns:
+        A scalar in feature units, the mean over discriminators; 4 c where all features differ by c.
+
+    Source: T.-C. Wang et al., CVPR 2018, equation 4, with the weights of the authors' code (specification 4.5), and
+    without its lambda of 10.
+    """
+    terms = []
+    for real, fake in zip(on_real, on_fake, strict=True):
+        pairs = list(zip(fake[:-1], real[:-1], strict=True))  # the last are logits
+        terms += [4 / len(pairs) * mean_absolute_difference(a, b.detach()) for a, b in pairs]
+    return torch.stack(terms).sum() / len(on_fake)
 
 
 def gradient_penalty(
