@@ -1,4 +1,4 @@
-"""The adversarial games on logits: closed forms (check 10.4 of the specification), gradients, plain formulas."""
+"""The objectives: closed forms (check 10.4 of the specification), gradients, plain formulas."""
 
 from __future__ import annotations
 
@@ -8,8 +8,17 @@ from typing import get_args
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from photogram.losses import Game, discriminator_loss, generator_loss, gradient_penalty
+from photogram.losses import (
+    Game,
+    discriminator_loss,
+    discriminator_loss_of_scales,
+    feature_matching,
+    generator_loss,
+    generator_loss_of_scales,
+    gradient_penalty,
+)
 
 GAMES = get_args(Game)
 
@@ -177,3 +186,73 @@ def test_half_precision_is_summed_in_float32(game):
     for loss in (generator_loss(game, logits), discriminator_loss(game, logits, logits)):
         assert loss.dtype == torch.float32
     assert generator_loss(game, logits).item() == pytest.approx(generator_loss(game, logits.float()).item())
+
+
+# Several discriminators, each with features and logits (specification 4.5, 6.5).
+
+
+def judged(features: list[list[Tensor]], logits: float = 0.5) -> list[list[Tensor]]:
+    return [[*one, constant(logits)] for one in features]
+
+
+def test_lsgan_over_scales_at_a_half():
+    """Check 10.4."""
+    scales = judged([[], []])
+    assert generator_loss_of_scales("lsgan", scales).item() == 0.5
+    assert 0.5 * discriminator_loss_of_scales("lsgan", scales, scales).item() == 0.5
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_games_are_summed_over_scales(game):
+    torch.manual_seed(0)
+    on_real, on_fake = ([[torch.randn(2, 5), torch.randn(2, 1, n, n)] for n in (6, 4, 3)] for _ in range(2))
+    expected = sum(discriminator_loss(game, on_real[n][1], on_fake[n][1]).item() for n in range(3))
+    assert discriminator_loss_of_scales(game, on_real, on_fake).item() == pytest.approx(expected, rel=1e-6)
+    finest, *others = [generator_loss(game, one[1]).item() for one in on_fake]
+    for weight in (0.0, 0.3, 1.0):
+        found = generator_loss_of_scales(game, on_fake, weight).item()
+        assert found == pytest.approx(weight * finest + sum(others), rel=1e-5)
+
+
+@pytest.mark.parametrize("scales", [1, 2, 3])
+@pytest.mark.parametrize("depths", [(4,), (5, 4), (2,)])
+def test_features_that_differ_by_c_cost_40_c_however_many_there_are(scales, depths):
+    """Check 10.4: lambda is 10. Those of the discriminator with attention are five."""
+    c, depths = 0.25, [*depths, *depths[-1:] * 2][:scales]
+    real = judged([[torch.randn(1, 3, 8, 8).round() for _ in range(depth)] for depth in depths])
+    fake = judged([[one + (-1) ** n * c for n, one in enumerate(scale[:-1])] for scale in real], logits=9.0)
+    assert 10 * feature_matching(real, fake).item() == pytest.approx(40 * c)
+
+
+def test_feature_matching_is_the_plain_formula_and_pulls_the_painting_alone():
+    torch.manual_seed(0)
+    real, fake = (
+        [[torch.randn(2, c, 9 - c, 5, requires_grad=True) for c in range(1, 5 - n)] for n in range(2)] for _ in range(2)
+    )
+    found = feature_matching(real, fake)
+    expected = torch.zeros(())
+    for a, b in zip(fake, real, strict=True):  # the last are logits and do not count
+        for n in range(len(a) - 1):
+            expected = expected + (a[n] - b[n].detach()).abs().mean() * 4 / (len(a) - 1) / 2
+    torch.testing.assert_close(found, expected)
+    ours = [one for scale in fake for one in scale[:-1]]
+    torch.testing.assert_close(torch.autograd.grad(found, ours), torch.autograd.grad(expected, ours))
+    feature_matching(real, fake).backward()
+    assert all(one.grad is None for scale in real for one in scale)
+    assert fake[0][-1].grad is None and fake[0][0].grad is not None
+
+
+def test_feature_matching_sums_half_precision_in_float32():
+    real, fake = [[constant(0.0, 1, 64, 90, 90)] * 2], [[constant(0.001, 1, 64, 90, 90).bfloat16()] * 2]
+    found = feature_matching([[one.bfloat16() for one in real[0]]], fake)
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(4 * fake[0][0].flatten()[0].item(), rel=1e-5)
+
+
+def test_discriminators_of_another_form_are_not_compared():
+    one = judged([[constant(0.0)]])
+    for other in (judged([[constant(0.0)]] * 2), judged([[constant(0.0)] * 2])):
+        with pytest.raises(ValueError, match=r"shorter|longer"):
+            feature_matching(one, other)
+    with pytest.raises(ValueError, match=r"shorter|longer"):
+        discriminator_loss_of_scales("lsgan", one, one * 2)
