@@ -39,6 +39,7 @@ from photogram.recipes import (
     FullResolution,
     GANSegmentation,
     Pix2Pix,
+    Pix2PixHD,
     Segmenter,
     load,
     members,
@@ -159,6 +160,25 @@ SMALL: dict[str, Small] = {
         paper=CITYSCAPES,
         remembers={"epochs": 1, "decay_epochs": 1, "average": 4.0, "augment": ("color", "translation", "cutout")},
         sums_over_processes=False,  # each has its own statistics and noise
+    ),
+    "Pix2PixHD": Small(
+        recipe=Pix2PixHD(
+            **{"width": 16, "downsamplings": 1, "blocks": 1, "enhancers": 1, "enhancer_blocks": 1, "scales": 2},
+            **{"features": "objects", "encoder_width": 8, "discriminator_width": 8, "strided": 1},
+            **{"perceptual": "squeezenet", "learning_rate": 2e-3},
+        ),
+        size=(32, 48),
+        steps=60,
+        batch_size=2,
+        falls={"loss": 0.8, "perceptual": 0.8},
+        parameters={"CoarseToFineGenerator": 182_546_755 - 15 * 49 * 64},  # 20 classes in place of 35
+        paper=CITYSCAPES,
+        remembers={
+            **{"discriminator": "hybrid", "spectral": True, "average": 4.0, "freeze_epochs": 1},
+            **{"epochs": 1, "decay_epochs": 2},
+        },
+        sums_over_processes=False,  # biases before instance norm have gradients that are rounding alone
+        near=False,
     ),
     "GAN": Small(
         recipe=GAN(z_size=8, width=8, discriminator_width=8, levels=3, learning_rate=2e-3),

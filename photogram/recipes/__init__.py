@@ -15,9 +15,21 @@ from photogram.recipes.cyclegan import CycleGAN
 from photogram.recipes.gan import GAN
 from photogram.recipes.gan_segmentation import GANSegmentation
 from photogram.recipes.pix2pix import Pix2Pix
+from photogram.recipes.pix2pixhd import Pix2PixHD
 from photogram.recipes.segmenter import Segmenter
 
-Recipe = CRN | FullResolution | EncoderDecoder | GAN | Pix2Pix | CycleGAN | Colorization | GANSegmentation | Segmenter
+Recipe = (
+    CRN
+    | FullResolution
+    | EncoderDecoder
+    | GAN
+    | Pix2Pix
+    | Pix2PixHD
+    | CycleGAN
+    | Colorization
+    | GANSegmentation
+    | Segmenter
+)
 """The union of all recipes; the command line and the conformance tests iterate over its members."""
 
 
@@ -27,8 +39,8 @@ def members(union: Any = Recipe) -> tuple[type[Any], ...]:
 
 
 def word(recipe: type[Any]) -> str:
-    """What a recipe is called on the command line: `FullResolution` is full-resolution, and `CycleGAN` one word."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])(?!GAN)|(?<=[A-Z])(?=[A-Z][a-z])", "-", recipe.__name__).lower()
+    """What a recipe is called on the command line: `FullResolution` is full-resolution, `CycleGAN` is cyclegan."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])(?!GAN|HD)|(?<=[A-Z])(?=[A-Z][a-z])", "-", recipe.__name__).lower()
 
 
 def load(folder: str | Path) -> Any:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from photogram.errors import UserError, unfit
 from photogram.nn.gradients import kept_or_computed_again
+from photogram.nn.halved import halved
 from photogram.nn.layout_conv import LayoutLevel, layer
 from photogram.nn.regions import By, boundaries
 from photogram.nn.resnet import ResidualBlock
@@ -25,8 +26,9 @@ from photogram.optim import init_normal
 from photogram.scene import Condition, Layout, SceneSpec
 from photogram.styled import StyledGenerator
 
-Boundary = Literal["objects", "classes", "none"]
-"""What the edge channel marks: borders of objects and classes, of classes alone, or there is none."""
+Boundary = Literal["auto", "objects", "classes", "none"]
+"""What the edge channel marks: borders of objects and classes, of classes alone, or there is none; auto: of objects
+where there are instance maps, of classes where there are layouts."""
 Pad = Literal["zeros", "reflect"]
 """What the strided convolutions see beyond the border."""
 Upsample = Literal["deconv", "nearest", "bilinear"]
@@ -70,7 +72,7 @@ class CoarseToFineGenerator(StyledGenerator):
         downsamplings: int = 4,
         blocks: int = 9,
         enhancer_blocks: int = 3,
-        boundary: Boundary = "objects",
+        boundary: Boundary = "auto",
         style_channels: int = 0,
         style_by: By = "objects",
         encoder_width: int = 16,
@@ -83,6 +85,8 @@ class CoarseToFineGenerator(StyledGenerator):
         super().__init__()
         sizes = {"width": width, "downsamplings": downsamplings, "encoder_width": encoder_width, "clusters": clusters}
         check_networks(**sizes, enhancers=enhancers, blocks=blocks, enhancer_blocks=enhancer_blocks)
+        if boundary == "auto":
+            boundary = "objects" if spec.instances else "classes" if spec.num_classes else "none"
         check_seen(spec, boundary, style_channels, style_by)
         if encoder_shrink not in {2**n for n in range(enhancers + 1)}:
             raise unfit("encoder_shrink", encoder_shrink, f"must be a power of 2, at most 2^enhancers ({2**enhancers})")
@@ -128,7 +132,7 @@ class CoarseToFineGenerator(StyledGenerator):
         layout, image = condition
         beside = [] if image is None else [image.float()]
         if layout is not None and self.boundary != "none":
-            beside.append(boundaries(layout, self.boundary))
+            beside.append(boundaries(layout, "classes" if self.boundary == "classes" else "objects"))
         if features is not None:
             beside.append(features.float())
         planes = None if layout is None else LayoutLevel(layout.classes, self.spec.num_classes)
@@ -271,22 +275,10 @@ def entered(conv: nn.Conv2d, asked: Asked) -> Float[Tensor, "n o h2 w2"]:
     return layer(conv, layout, beside)
 
 
-def averaged(asked: Asked) -> tuple[Float[Tensor, "n _ h2 w2"] | None, Float[Tensor, "n _ h2 w2"] | None]:
-    """All planes at half the size, by 3x3 averages that leave out what is beyond the border.
-
-    Of integers one plane is made at a time: all of 36 at 1024 x 2048 would take 300 MB.
-    """
+def averaged(asked: Asked) -> Asked:
+    """What is asked, in planes of half the size."""
     layout, beside = asked
-    if isinstance(layout, LayoutLevel):
-        classes = range(layout.num_classes)
-        layout = torch.stack([_halved((layout.classes == one).float()[:, None])[:, 0] for one in classes], 1)
-    elif layout is not None:
-        layout = _halved(layout)
-    return layout, None if beside is None else _halved(beside)
-
-
-def _halved(planes: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
-    return F.avg_pool2d(planes, 3, 2, 1, count_include_pad=False)
+    return None if layout is None else halved(layout), None if beside is None else halved(beside)
 
 
 def _smaller(

@@ -1,0 +1,443 @@
+"""pix2pixHD: from coarse to fine, judged at several sizes, with borders between objects and a style for each.
+
+T.-C. Wang, M.-Y. Liu, J.-Y. Zhu, A. Tao, J. Kautz and B. Catanzaro, "High-Resolution Image Synthesis and Semantic
+Manipulation with Conditional GANs", CVPR 2018. `pix2pixhd_networks.py` has the generators and the encoder.
+
+A large photograph is learned in stages: the coarse generator at half or a quarter of the size, then, `--from` that run,
+with an enhancer around it (`--enhancers 1`), which at first learns alone (`--freeze-epochs`). Discriminators of one
+form judge the picture and halves of it; the generator must also raise the features in them that the photograph raises,
+and those in a network that knows photographs. Where we differ from the paper's published code:
+
+- One optimizer for each side, for all of a training: what was frozen joins it, and its rate falls with the others'. The
+  published code steps an optimizer that it has replaced, so that the coarse generator never learns again and no rate
+  falls (specification 9, number 1).
+- Regions are told apart by class and object number (`photogram.nn.regions`), so that instance maps need no coding.
+- Layouts travel as integers; coarser discriminators and generators get the same averages of planes as published.
+- Stage two reads styles with the frozen encoder as it goes (`--no-train-encoder`), at the size at which that learned,
+  where the published code wrote feature maps of 8 bits to disk before.
+- First biases are 0, theirs torch's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from photogram.errors import UserError, unfit
+from photogram.generator import Network
+from photogram.losses import (
+    Game,
+    discriminator_loss_of_scales,
+    feature_matching,
+    generator_loss_of_scales,
+    gradient_penalty,
+)
+from photogram.nn.attention import gammas, twice_differentiable
+from photogram.nn.diagnostics import peak
+from photogram.nn.discriminators import (
+    AttentionMode,
+    Kind,
+    attention_facts,
+    check_discriminators,
+    discriminators,
+)
+from photogram.nn.layout_conv import LayoutLevel
+from photogram.nn.multiscale import Framed, MultiScaleDiscriminator, Windows, carry_scales
+from photogram.nn.patch import Shown
+from photogram.nn.perceptual_hd import RisingPerceptualLoss, load_features
+from photogram.nn.regions import By, pooled, spread
+from photogram.optim import frozen, late_decay, set_learning_rate
+from photogram.recipe import LearnsFrom, Run, check_source
+from photogram.recipes.duel import Duel, is_diagnosed
+from photogram.recipes.pix2pixhd_networks import (
+    Asked,
+    Boundary,
+    CoarseToFineGenerator,
+    Pad,
+    Pyramid,
+    Upsample,
+    check_networks,
+)
+from photogram.scene import Scene, SceneSpec
+
+Styled = Literal["none", "objects", "classes"]
+_KINDS: dict[str, Any] = {
+    **{"boundary": Boundary, "features": Styled, "discriminator": Kind, "attention": AttentionMode},
+    **{"pad": Pad, "upsample": Upsample, "pyramid": Pyramid, "game": Game},
+}
+"""What each field that names one of several things can be."""
+_LEAST = {
+    **dict.fromkeys(("feature_channels", "discriminator_width"), 1),
+    **dict.fromkeys(("epochs", "decay_epochs", "freeze_epochs", "average", "gradient_penalty"), 0),
+    **dict.fromkeys(("feature_matching", "perceptual_weight", "discriminator_rate"), 0),
+}
+"""The least that each number can be."""
+
+
+@dataclass(frozen=True)
+class Pix2PixHD:
+    """pix2pixHD (Wang et al. 2018): layouts with instance maps to large photographs, from coarse to fine, with a style
+    for each object."""
+
+    networks: ClassVar[tuple[type[Network], ...]] = (CoarseToFineGenerator,)
+    learns_from: ClassVar[LearnsFrom] = "any"
+
+    width: int = 64
+    """Features of the coarse generator at its full size; each enhancer has half as many as the network before it."""
+    enhancers: int = 0
+    """Local enhancers around the coarse generator, each for twice the size: 0 at first, then 1 or 2 with --from."""
+    downsamplings: int = 4
+    """Halvings of the coarse generator; sizes are multiples of 2^(downsamplings + enhancers)."""
+    blocks: int = 9
+    """Residual blocks of the coarse generator."""
+    enhancer_blocks: int = 3
+    """Residual blocks of each enhancer."""
+    boundary: Boundary = "auto"
+    """What the edge channel marks: borders of objects and classes, of classes alone, or there is none; auto: of objects
+    where there are instance maps."""
+    features: Styled = "none"
+    """What has a style of its own, found by an encoder that learns with the generator: each object, or each class."""
+    feature_channels: int = 3
+    """Numbers of a style."""
+    encoder_width: int = 16
+    """Features of the encoder's first convolution."""
+    train_encoder: bool = True
+    """Whether the encoder learns; if not, it is that of --from, and reads photographs at the size that it learned."""
+    clusters: int = 10
+    """The most styles of a class that `photogram cluster` keeps."""
+    pad: Pad = "zeros"
+    """What strided convolutions see beyond the border: zeros, as published, or reflect, against bright blobs."""
+    upsample: Upsample = "deconv"
+    """How sizes are doubled: deconv, as published; nearest or bilinear before a plain convolution leave no grid."""
+    pyramid: Pyramid = "average"
+    """What coarser generators are asked by: averages of all planes, as published, or nearest, as they first learned."""
+    checkpointing: bool = False
+    """Compute residual blocks again for their gradients instead of keeping what is in them: less memory, more time."""
+    discriminator: Kind = "multiscale"
+    """Who judges: patch discriminators at several scales; one with self-attention; or that one at full size and patch
+    discriminators at the others."""
+    scales: int = 2
+    """How many discriminators, each at half the size of the one before: 2, and 3 with an enhancer."""
+    strided: int = 3
+    """Halvings in each of them; 3 see patches of 70 pixels of their scale."""
+    discriminator_width: int = 64
+    """Features of a discriminator's first convolution."""
+    spectral: bool = False
+    """Spectral norm on the discriminators' convolutions (Miyato et al. 2018)."""
+    attention: AttentionMode = "full_image"
+    """What self-attention sees: the image; two windows of 512 x 512, the same of photograph and painting; or a coarse
+    grid of it."""
+    game: Game = "lsgan"
+    """What generator and discriminators play for."""
+    gradient_penalty: float = 10.0
+    """Weight of the gradient penalty, in the game wgangp alone."""
+    feature_matching: float = 10.0
+    """Weight of the difference from the photograph in the discriminators' features; 0 plays without."""
+    perceptual: str = "vgg19"
+    """What looks at paintings besides: vgg19, squeezenet (embedded), a file of weights, or none."""
+    perceptual_weight: float = 10.0
+    """Weight of the difference from the photograph in that network's features."""
+    perceptual_normalized: bool = False
+    """Show it pictures as it learned them (ImageNet's means and deviations); the published code shows them as they
+    are."""
+    learning_rate: float = 2e-4
+    """Adam's step size at the start."""
+    discriminator_rate: float = 0.0
+    """The discriminators' own, 4e-4 beside 1e-4 with hinge and spectral norm; 0: the same as the generator's."""
+    beta1: float = 0.5
+    """Adam's decay of the first moment; that of the second is 0.999."""
+    epochs: int = 100
+    """Epochs at the full learning rate."""
+    decay_epochs: int = 100
+    """Epochs after them over which it falls along a line; 0 never lets it fall."""
+    freeze_epochs: int = 0
+    """Epochs at the start in which the outermost enhancer learns alone; 10 of 100 in the published second stage."""
+    average: float = 0.0
+    """Publish a moving average of the generator's weights, of this half-life in photographs shown; 0: publish the
+    weights of the last step."""
+
+    def check(self) -> None:
+        """Refuse values that no training can have.
+
+        Raises:
+            UserError: naming the flag, its value and the bound.
+        """
+        check_networks(
+            self.width,
+            self.enhancers,
+            self.downsamplings,
+            self.blocks,
+            self.enhancer_blocks,
+            self.encoder_width,
+            self.clusters,
+        )
+        for name, kind in _KINDS.items():
+            if getattr(self, name) not in get_args(kind):
+                raise unfit(name, getattr(self, name), f"must be one of {', '.join(get_args(kind))}")
+        for name, bound in _LEAST.items():
+            if not bound <= getattr(self, name) < math.inf:  # nor nan
+                raise unfit(name, getattr(self, name), f"must be {bound} or more, and finite")
+        check_discriminators(self.discriminator, self.scales, self.strided, (1 << 20, 1 << 20))
+        if not 0 < self.learning_rate < math.inf:
+            raise unfit("learning_rate", self.learning_rate, "must be above 0 and finite")
+        if not 0 <= self.beta1 < 1:
+            raise unfit("beta1", self.beta1, "must be 0 or more, and below 1")
+        if self.freeze_epochs and not self.enhancers:
+            raise unfit("freeze_epochs", self.freeze_epochs, "without --enhancers there is nothing to freeze; give 0")
+        if not self.train_encoder and self.features == "none":
+            raise UserError("--no-train-encoder: there is no encoder; give --features objects or classes")
+
+    def size_multiple(self) -> int:
+        """Heights and widths that the recipe can train at are multiples of this."""
+        self.check()
+        return 2 ** (self.downsamplings + self.enhancers)
+
+    def network(self, spec: SceneSpec, encoder_shrink: int = 1) -> CoarseToFineGenerator:
+        """The generator, untrained."""
+        style_by: By = "classes" if self.features == "classes" else "objects"
+        return CoarseToFineGenerator(
+            spec=spec,
+            width=self.width,
+            enhancers=self.enhancers,
+            downsamplings=self.downsamplings,
+            blocks=self.blocks,
+            enhancer_blocks=self.enhancer_blocks,
+            boundary=self.boundary,
+            style_channels=0 if self.features == "none" else self.feature_channels,
+            style_by=style_by,
+            encoder_width=self.encoder_width,
+            encoder_shrink=encoder_shrink,
+            clusters=self.clusters,
+            pad=self.pad,
+            upsample=self.upsample,
+            pyramid=self.pyramid,
+        )
+
+    def start(self, run: Run) -> Pix2PixHDTraining:
+        self.check()
+        return Pix2PixHDTraining(self, run)
+
+
+class Pix2PixHDTraining(Duel):
+    """The game under way: a generator with its encoder, discriminators, two optimizers."""
+
+    def __init__(self, recipe: Pix2PixHD, run: Run):
+        self.recipe = recipe
+        generator, self.taken = _begun(recipe, run)
+        generator.checkpointing = recipe.checkpointing
+        spec = run.spec
+        judged = spec.num_classes + spec.image_channels + (generator.boundary != "none") + spec.photo_channels
+        check_discriminators(recipe.discriminator, recipe.scales, recipe.strided, spec.size)
+        judges = discriminators(
+            recipe.discriminator,
+            judged,
+            recipe.discriminator_width,
+            recipe.scales,
+            strided=recipe.strided,
+            spectral=recipe.spectral,
+            attention_mode=recipe.attention,
+        )
+        self.taken |= _take_judges(run, judges)
+        self.painter, self.judges, self.playing = generator, judges, Playing(generator, recipe.train_encoder)
+        rate = recipe.discriminator_rate or recipe.learning_rate
+        super().__init__(
+            run,
+            generator,
+            judges,
+            recipe.learning_rate,
+            recipe.beta1,
+            recipe.average,
+            playing=self.playing,
+            judging_rate=rate,
+        )
+        trunk = load_features(recipe.perceptual, "imagenet" if recipe.perceptual_normalized else "none")
+        self.perceptual = None if trunk is None else RisingPerceptualLoss(trunk).to(run.accelerator.device)
+        self.looking, self.trunk = False, None
+        if generator.blocks:
+            generator.coarse.body[-1].register_forward_hook(self._keep_trunk)
+
+    def step(self, scene: Scene, seen: int) -> dict[str, Tensor]:
+        assert scene.photo is not None
+        recipe, accelerator, photo = self.recipe, self.run.accelerator, scene.photo
+        share = late_decay(seen, self.run.photographs, recipe.epochs, recipe.decay_epochs)
+        set_learning_rate(self.generator_adam, recipe.learning_rate * share)
+        set_learning_rate(self.discriminator_adam, (recipe.discriminator_rate or recipe.learning_rate) * share)
+        self._freeze(seen // self.run.photographs < recipe.freeze_epochs)
+        self.zero_gradients()
+        self.looking = is_diagnosed(seen, self.shown)
+        with accelerator.autocast():
+            fake = self.generator(scene)
+        beside = self.painter.asked_alone(scene.condition, None)
+        windows = self.judges.draw_windows(len(photo), (photo.shape[-2], photo.shape[-1]))
+        losses = dict[str, Tensor]()
+
+        # Discriminators: at each scale, tell the photograph from the painting. Their step itself comes last, so that
+        # both sides learn from what the same discriminators say.
+        on_real, on_fake = self.judge(beside, photo, windows), self.judge(beside, fake.detach(), windows)
+        losses["discriminator"] = d_loss = 0.5 * discriminator_loss_of_scales(recipe.game, on_real, on_fake)
+        if recipe.game == "wgangp":
+            losses["penalty"] = self.penalty(beside, photo, fake, windows)
+            d_loss = d_loss + 0.5 * recipe.gradient_penalty * losses["penalty"]
+        accelerator.backward(d_loss)
+
+        # Generator: be taken for a photograph at each scale, raise the features that the photograph raises there, and
+        # in a network that knows photographs (equations 2 to 5).
+        with frozen(self.discriminator):
+            judged = self.judge(beside, fake, windows)
+        losses["adversarial"] = loss = generator_loss_of_scales(recipe.game, judged)
+        if recipe.feature_matching:
+            losses["matching"] = feature_matching(on_real, judged)
+            loss = loss + recipe.feature_matching * losses["matching"]
+        if self.perceptual is not None and recipe.perceptual_weight:
+            with accelerator.autocast():
+                losses["perceptual"] = self.perceptual(fake, photo)
+            loss = loss + recipe.perceptual_weight * losses["perceptual"]
+        accelerator.backward(loss)
+        self.generator_adam.step()
+        self.discriminator_adam.step()
+        self.end_step(seen)
+        logits = tuple(torch.cat([one[-1].detach().flatten() for one in judged]) for judged in (on_real, on_fake))
+        found = self.diagnosed(seen, photo, fake, recipe.game, (logits[0], logits[1]))
+        return {"loss": loss, **losses, **found, **self._trunk_and_attention()}
+
+    def judge(self, beside: Asked, picture: Float[Tensor, "n c h w"], windows: Windows | None) -> list[list[Tensor]]:
+        """Features and logits of a picture at each scale, shown with what was asked for."""
+        with self.run.accelerator.autocast():
+            return self.discriminator(Framed(shown(beside, picture), windows))
+
+    def penalty(
+        self,
+        beside: Asked,
+        photo: Float[Tensor, "n c h w"],
+        fake: Float[Tensor, "n c h w"],
+        windows: Windows | None,
+    ) -> Float[Tensor, ""]:
+        """How far the sum of the discriminators is from a slope of 1 between a photograph and a painting."""
+        layout, planes = beside
+        if isinstance(layout, LayoutLevel):
+            layout = layout.planes  # look-ups have no second gradients
+
+        def judged(picture: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1"]:
+            scales = self.judge((layout, planes), picture, windows)
+            # Windows of a picture, where the finest scale sees these, are as many rows of its logits.
+            means = [one[-1].float().reshape(len(picture), -1).mean(1, keepdim=True) for one in scales]
+            return torch.cat(means, 1).sum(1, keepdim=True)
+
+        with twice_differentiable():
+            return gradient_penalty(judged, photo, fake)
+
+    def _freeze(self, frozen: bool) -> None:
+        """Let all but the outermost enhancer learn, or not; several processes wait for what learns alone."""
+        if frozen == self.playing.frozen:
+            return
+        self.playing.freeze(frozen)
+        if self.run.accelerator.num_processes > 1:
+            self.generator = self.run.accelerator.prepare_model(nn.Sequential(self.playing))
+
+    def _keep_trunk(self, block: nn.Module, inputs: Any, features: Tensor) -> None:
+        if self.looking:
+            self.trunk = features.detach()
+
+    def _trunk_and_attention(self) -> dict[str, Tensor]:
+        """What is to be seen of the residual trunk and of self-attention, in the steps that are looked at."""
+        if not self.looking:
+            return {}
+        found = {} if self.trunk is None else {"peak/trunk": peak(self.trunk)}
+        self.looking, self.trunk = False, None
+        return found | gammas(self.judges)
+
+    def facts(self) -> dict[str, str]:
+        trunk = None if self.perceptual is None else self.perceptual.trunk
+        looks = "none" if trunk is None else f"{trunk.name}; {trunk.terms}"
+        return {"feature network": looks, **attention_facts(self.judges, self.run.spec.size), **self.taken}
+
+
+class Playing(nn.Module):
+    """A painting as training makes it: styles read from the photograph, all networks, some of them frozen."""
+
+    def __init__(self, generator: CoarseToFineGenerator, train_encoder: bool):
+        super().__init__()
+        self.generator, self.train_encoder, self.frozen = generator, train_encoder, False
+        if generator.encoder is not None:
+            generator.encoder.requires_grad_(train_encoder)
+
+    def freeze(self, frozen: bool) -> None:
+        """Let all but the outermost enhancer, the last convolution and the encoder learn, or not."""
+        self.frozen = frozen
+        for part in (self.generator.coarse, *list(self.generator.finer)[:-1]):
+            part.requires_grad_(not frozen)
+
+    def forward(self, scene: Scene) -> Float[Tensor, "n c h w"]:
+        generator, features = self.generator, None
+        learning = generator.encoder is not None and self.train_encoder
+        if generator.encoder is not None:
+            assert scene.photo is not None and scene.condition.layout is not None
+            regions = generator.regions(scene.condition.layout)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and learning):
+                seen = generator.encoded(scene.photo)
+            features = spread(pooled(seen, regions), regions)
+        asked = generator.asked(scene.condition, features)
+        # Of what is frozen nothing is kept, but where a gradient must reach the encoder through it.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and (learning or not self.frozen)):
+            inner = generator.before_last(asked)
+        return generator.finished(asked, inner)
+
+
+def shown(beside: Asked, picture: Float[Tensor, "n p h w"]) -> Shown:
+    """A picture with what it was asked by, for a discriminator."""
+    layout, planes = beside
+    planes = picture if planes is None else torch.cat([planes.to(picture.dtype), picture], 1)
+    return planes if layout is None else (layout, planes)
+
+
+def _begun(recipe: Pix2PixHD, run: Run) -> tuple[CoarseToFineGenerator, dict[str, str]]:
+    """The generator with what it takes from `--from`, and what that was."""
+    if run.start_from is None:
+        if not recipe.train_encoder:
+            raise UserError("--no-train-encoder: the encoder must come from a run; name one with --from")
+        return recipe.network(run.spec), {}
+    source = CoarseToFineGenerator.from_pretrained(run.start_from)
+    if source.enhancers > recipe.enhancers:
+        raise UserError(
+            f"--from {run.start_from}: has {source.enhancers} enhancers, more than --enhancers {recipe.enhancers}"
+        )
+    shrink = 1 if recipe.train_encoder else source.encoder_shrink * 2 ** (recipe.enhancers - source.enhancers)
+    generator = recipe.network(run.spec, shrink)
+    check_source(run, source, generator, free=("enhancers", "encoder_shrink", "clusters", "pyramid"))
+    left = ("style_", *(() if source.enhancers == recipe.enhancers else ("last.",)))
+    weights = {name: tensor for name, tensor in source.state_dict().items() if not name.startswith(left)}
+    generator.load_state_dict({**generator.state_dict(), **weights})
+    fresh = {name for name, _ in generator.named_parameters()} - weights.keys()
+    dropped = {name for name, _ in source.named_parameters()} - weights.keys()
+    return generator, {
+        "taken from --from": _parts(weights),
+        "begun anew": _parts(fresh),
+        "left behind": _parts(dropped),
+    }
+
+
+def _parts(names: Iterable[str]) -> str:
+    """Names of parameters by the part of the network that they are in, for people."""
+    found: dict[str, int] = {}
+    for name in names:
+        first, second, *_ = name.split(".")
+        part = f"{first} {second}" if second.isdigit() else first
+        found[part] = found.get(part, 0) + 1
+    return ", ".join(f"{part} ({count} tensors)" for part, count in sorted(found.items())) or "nothing"
+
+
+def _take_judges(run: Run, judges: MultiScaleDiscriminator) -> dict[str, str]:
+    """Give the discriminators those of `--from`, each at the size of picture that it knows, and say which."""
+    if run.start_from is None:
+        return {}
+    state = run.start_state()
+    if state is None or "discriminator" not in state:
+        return {"discriminators": "begun anew: there is no state beside the network of --from"}
+    fresh = carry_scales(judges, state["discriminator"], f"--from {run.start_from}")
+    return {"discriminators": f"{len(judges.scales) - fresh} taken from --from, {fresh} begun anew"}
