@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from photogram.nn.color import AB, to_lab
+from photogram.nn.kmeans import lloyd
 
 SIDE, STEP = 23, 10.0
 BINS = SIDE * SIDE
@@ -94,14 +95,6 @@ def suggested(logits: Float[Tensor, " 529"], count: int = 5) -> list[tuple[float
     while len(found) < count:
         far = torch.cdist(points, found).amin(1)
         found = torch.cat([found, points[(weights * far.square()).argmax()][None]])
-    nearest = torch.cdist(points, found).argmin(1)
-    for _ in range(100):  # it ends far earlier: each turn lowers a sum that has finitely many values
-        shares = torch.zeros(count, dtype=torch.float64).index_add_(0, nearest, weights)
-        sums = torch.zeros(count, 2, dtype=torch.float64).index_add_(0, nearest, weights[:, None] * points)
-        found = torch.where(shares[:, None] > 0, sums / shares[:, None].clamp(min=1e-300), found)
-        before, nearest = nearest, torch.cdist(points, found).argmin(1)
-        if torch.equal(before, nearest):
-            break
-    shares = torch.zeros(count, dtype=torch.float64).index_add_(0, nearest, weights)
-    order = shares.argsort(descending=True, stable=True)
-    return [(*found[n].tolist(), float(shares[n])) for n in order]
+    clusters = lloyd(points, weights, found)
+    order = clusters.weights.argsort(descending=True, stable=True)
+    return [(*clusters.centres[n].tolist(), float(clusters.weights[n])) for n in order]
