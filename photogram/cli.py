@@ -21,6 +21,7 @@ photogram: photographic images made without a camera
   photogram synthesize RUN LAYOUTS --out DIR  paint layouts or images with what a run has learned
   photogram sample RUN --count N --out DIR    photographs of a run that needs no layouts, by number; morphs between them
   photogram colorize RUN IMAGE --out PHOTO    a grey photograph in colours, by hints
+  photogram cluster RUN --data DATA           the styles that a pix2pixhd's objects can have, from photographs
   photogram evaluate RUN --protocol P --data DATA    how good are its paintings; also folders of images, side by side
   photogram import SOURCE FILE --out DIR      the authors' released networks, of crn, pix2pix or cyclegan
 
@@ -28,7 +29,10 @@ Each verb has --help. Forms: {forms}. Recipes: {recipes}.
 Exit status: 0 all well, 1 a mistake that the message names, 2 unknown words or flags, 130 interrupted.
 """
 # Spelt out, so that help need not import them; tests compare them with what there is.
-VERBS = ("quickstart", "prepare", "check", "plan", "train", "synthesize", "sample", "colorize", "evaluate", "import")
+VERBS = (
+    *("quickstart", "prepare", "check", "plan", "train", "synthesize", "sample"),
+    *("colorize", "cluster", "evaluate", "import"),
+)
 FORMS = (
     *("cityscapes", "camvid", "coco-stuff", "nyu", "palette", "toy", "vivid", "coarsen"),
     *("edges", "sketches", "pairs", "manifest", "unpaired", "grey"),

@@ -168,6 +168,26 @@ class StyledGenerator(Generator, abc.ABC):
             )
         return self._sampled(condition, spread(styles.cpu(), regions._replace(numbers=regions.numbers.cpu())))
 
+    def sample_features(self, layout: Layout, features: Tensor) -> Float[Tensor, "n c h w"]:
+        """Paint layouts whose pixels have these styles, as `spread` puts them there: what an editor keeps ready.
+
+        Args:
+            layout: class indices, and object numbers.
+            features: [n, style_channels, h, w], of the same size.
+
+        Returns:
+            Photographs in [-1, 1], at the layout's size.
+
+        Raises:
+            UserError: for a layout that the network was not trained on, or features of another shape.
+        """
+        self.require_styles()
+        condition = self._checked(layout)
+        expected = (len(layout.classes), self.style_channels, *layout.size)
+        if not features.is_floating_point() or tuple(features.shape) != expected:
+            raise UserError(f"features are {list(features.shape)}, but the layout asks for {list(expected)}")
+        return self._sampled(condition, features.float())
+
     def paint(self, condition: Condition, noise: torch.Generator, options: object) -> Float[Tensor, "n *k c h w"]:
         """By the clusters of the network; called by `sample`."""
         assert isinstance(options, StyleOptions)  # `sample` has checked it

@@ -11,7 +11,7 @@ import tyro
 from tyro.conf import Positional
 
 from photogram import flags
-from photogram.commands import colorize, evaluate, plan, prepare, sample, synthesize, train
+from photogram.commands import cluster, colorize, evaluate, plan, prepare, sample, synthesize, train
 
 
 def _check(arguments: Sequence[str]) -> int:
@@ -139,6 +139,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "synthesize": synthesize.run,
     "sample": sample.run,
     "colorize": colorize.run,
+    "cluster": cluster.run,
     "evaluate": evaluate.run,
     "import": _import,
 }
