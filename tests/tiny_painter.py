@@ -8,12 +8,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from photogram.editing import EditSession
 from photogram.nn.regions import By, boundaries
 from photogram.scene import Condition, Layout, SceneClass, SceneSpec
 from photogram.styled import StyledGenerator
 
 NAMES = ("road", "sky", "car", "tree", "nothing")
 ROAD, SKY, CAR, TREE, NOTHING = range(5)
+LEFT, RIGHT = (CAR, 7), (CAR, 9)
+"""The cars of `street`."""
 
 
 def spec(height: int = 48, width: int = 64) -> SceneSpec:
@@ -76,3 +79,18 @@ def street() -> Layout:
     classes[:, 28:40, 20:44] = CAR
     numbers[:, 28:40, 20:32], numbers[:, 28:40, 32:44] = 7, 9
     return Layout(classes, numbers)
+
+
+def bits(one: EditSession) -> tuple[bytes, ...]:
+    """All that a state is, and what is kept of it."""
+    state = one.state
+    layout = one.kept.layout
+    assert layout.instances is not None
+    kept = (layout.classes, layout.instances, one.kept.features, one.kept.boundaries)
+    small = (sorted(state.styles.items()), state.defaults, state.fresh)
+    return (
+        state.classes.tobytes(),
+        state.instances.tobytes(),
+        repr(small).encode(),
+        *(k.numpy().tobytes() for k in kept),
+    )
