@@ -277,3 +277,19 @@ def test_a_failure_while_it_is_written_leaves_the_network_as_it_was(
     disturbed(monkeypatch, full)
     assert "No space left" in refusal(capsys, run, "--data", data)
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_the_networks_of_pix2pixhd_are_clustered(tmp_path: Path) -> None:
+    from photogram.recipes.pix2pixhd_networks import CoarseToFineGenerator
+
+    network = CoarseToFineGenerator(
+        spec=spec(), width=4, downsamplings=2, blocks=1, style_channels=3, encoder_width=4, clusters=4
+    ).eval()
+    styles = cluster_styles(find_styles(network, Scenes(scenes()), quiet=True), 5, 6)
+    assert styles.counts.sum(1).tolist() == [6, 6, 6, 0, 0]
+    made = with_styles(network, styles)
+    made.save_pretrained(tmp_path)
+    again = CoarseToFineGenerator.from_pretrained(tmp_path)
+    assert again.clusters == 6 and torch.equal(again.style_centres, styles.centres)
+    layout = scenes()[0].condition
+    torch.testing.assert_close(again.sample(layout, 3), made.sample(layout, 3))
