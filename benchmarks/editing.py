@@ -1,0 +1,171 @@
+"""Edits a second of a session, against making everything anew after each: regions, boundaries, styles at each pixel.
+
+    python benchmarks/editing.py                            # 512 x 1024 and 1024 x 2048
+    python benchmarks/editing.py --page benchmarks/editing.md
+
+Both take the same steps in turns, so that what else the machine does hits both alike; nothing is painted. What is timed
+of a session is the whole edit: the new state, the step that can be undone, and all that the next painting needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from photogram.editing import EditSession
+from photogram.nn.regions import boundaries, find_regions, spread
+from photogram.scene import Condition, Layout, SceneClass, SceneSpec
+from photogram.styled import StyledGenerator
+
+CLASSES, CAR, CLUSTERS, ASKED = 35, 26, 10, 30
+
+
+class Styles(StyledGenerator):
+    """Has styles as pix2pixHD on Cityscapes has, and never paints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        classes = tuple(SceneClass(f"class {n}", (n, n, n)) for n in range(CLASSES))
+        self.spec, self.style_channels, self.style_by = SceneSpec(classes, (512, 1024), True), 3, "objects"
+        self.gain = nn.Parameter(torch.ones(()))
+        self.add_clusters(CLASSES, CLUSTERS, 3)
+        self.style_centres.copy_(torch.rand(CLASSES, CLUSTERS, 3, generator=torch.Generator().manual_seed(0)))
+        self.style_counts.fill_(1)
+
+    @property
+    def size_multiple(self) -> int:
+        return 16
+
+    def encoded(self, photo: Float[Tensor, "n c h w"]) -> Float[Tensor, "n f h w"]:
+        raise NotImplementedError
+
+    def painted(self, condition: Condition, features: Float[Tensor, "n f h w"] | None) -> Float[Tensor, "n c h w"]:
+        raise NotImplementedError
+
+
+def street(height: int, width: int, objects: int) -> Layout:
+    """Blocks of classes with discs in them, each an object."""
+    draws = np.random.default_rng(0)
+    blocks = draws.integers(0, 20, (8, 16), dtype=np.uint8)
+    classes = np.kron(blocks, np.ones((height // 8, width // 16), dtype=np.uint8))
+    numbers = np.zeros((height, width), dtype=np.int32)
+    y, x = np.ogrid[:height, :width]
+    for n in range(1, objects + 1):
+        row, column, radius = draws.integers(height), draws.integers(width), draws.integers(height // 40, height // 10)
+        disc = (y - row) ** 2 + (x - column) ** 2 < radius**2
+        classes[disc], numbers[disc] = CAR, n
+    return Layout(torch.from_numpy(classes)[None], torch.from_numpy(numbers)[None])
+
+
+def steps(session: EditSession, draws: np.random.Generator) -> dict[str, Callable[[], object]]:
+    """One edit of each kind, at random."""
+    height, width = session.state.size
+    cars = [region for region in session.regions if region[0] == CAR]
+    car = cars[int(draws.integers(len(cars)))]
+    x, y = int(draws.integers(width)), int(draws.integers(height))
+    dx, dy = (int(v) for v in draws.integers(-20, 21, 2))
+    mask = np.ones((height // 10, width // 10), dtype=bool)
+    place = (min(x, width - 20), min(y, height - 20))
+    return {
+        "brush, 20 pixels on, width 32": lambda: session.brush(3, [(x, y), (x + 16, y + 12)], 32),
+        "move an object": lambda: session.move(car, dx or 1, dy),
+        "remove an object": lambda: session.remove(car),
+        "add an object, a tenth a side": lambda: session.add(mask, CAR, None, place),
+        "style of an object": lambda: session.set_style(car, tuple(draws.uniform(-1, 1, 3).tolist())),
+        "style of a class": lambda: session.set_class_style(CAR, tuple(draws.uniform(-1, 1, 3).tolist())),
+        "undo": session.undo,
+    }
+
+
+def anew(session: EditSession) -> Tensor:
+    """What a painting needs, from the arrays alone."""
+    layout, state = session.layout, session.state
+    found = find_regions(layout)
+    boundaries(layout)
+    pairs = zip(found.classes.tolist(), found.objects.tolist(), strict=True)
+    return spread(torch.tensor([state.style_of(region) for region in pairs]), found)
+
+
+def measured(height: int, width: int, repeats: int, objects: int) -> list[str]:
+    """A row for each kind of edit."""
+    layout, network = street(height, width, objects), Styles()
+    kinds = list(steps(EditSession(network, layout), np.random.default_rng(0)))
+    ours: dict[str, list[float]] = {kind: [] for kind in kinds}
+    theirs: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for turn in range(repeats + 1):
+        draws = np.random.default_rng(turn)
+        for kind in kinds:
+            session = EditSession(network, layout)
+            edit = steps(session, draws)[kind]
+            if kind == "undo":
+                session.brush(3, [(200, 200), (216, 212)], 32)
+            began = time.perf_counter()
+            edit()
+            between = time.perf_counter()
+            made = anew(session)
+            if turn:
+                ours[kind].append(between - began)
+                theirs[kind].append(time.perf_counter() - between)
+            assert torch.equal(made, session.kept.features), kind
+    rows = []
+    for kind in kinds:
+        ms, again = (1000 * statistics.median(spent[kind]) for spent in (ours, theirs))
+        worst = 1000 * max(ours[kind])
+        rows.append(
+            f"| {kind} | {height} x {width} | {ms:.1f} | {worst:.1f} | {1000 / ms:.0f} | {again:.0f} "
+            f"| {1000 / (ms + again):.0f} | {(ms + again) / ms:.0f} |"
+        )
+    return rows
+
+
+PAGE = """\
+# Edits a second
+
+`{command}`, {date}, {machine}, {threads} threads, other work beside it.
+A layout of {classes} classes with {objects} objects. Ours: a whole edit, with the step to undo and all that the next
+painting needs. Anew: the same state, and regions, boundaries and styles of all pixels made again. Medians of {repeats},
+the worst beside; the two in turns. Nothing is painted; {asked} edits a second are asked for at 512 x 1024.
+
+"""
+HEAD = """\
+| edit | size | ours, ms | worst, ms | ours a second | making anew, ms | that way a second | ratio |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024], help="heights; widths are twice as much")
+    parser.add_argument("--objects", type=int, default=40)
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--page", type=Path, help="write the table there too")
+    asked = parser.parse_args()
+    rows = [row for height in asked.sizes for row in measured(height, 2 * height, asked.repeats, asked.objects)]
+    page = PAGE.format(
+        command="python benchmarks/editing.py",
+        date=datetime.now(UTC).date(),
+        machine=f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()}",
+        threads=torch.get_num_threads(),
+        classes=CLASSES,
+        objects=asked.objects,
+        repeats=asked.repeats,
+        asked=ASKED,
+    )
+    page += HEAD + "\n".join(rows) + "\n"
+    print(page, end="")
+    if asked.page:
+        asked.page.write_text(page)
+
+
+if __name__ == "__main__":
+    main()
