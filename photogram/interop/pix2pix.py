@@ -15,14 +15,14 @@ import torch
 
 from photogram.errors import UserError
 from photogram.interop.files import check_room, leaving_nothing_half
+from photogram.interop.state_dicts import Found
 from photogram.interop.torch_checkpoint import open_checkpoint
 from photogram.interop.train_options import Options, check_options, drops, read_options
-from photogram.interop.translators import Found, PatchForm, ResNetForm, UNetForm, find
+from photogram.interop.translators import Form, PatchForm, ResNetForm, UNetForm, find
 from photogram.nn.asked import LayoutAs, check_colors
 from photogram.nn.patch import PatchDiscriminator
 from photogram.nn.resnet import ResNetGenerator
 from photogram.outputs import writing
-from photogram.progress import progress
 from photogram.recipes.pix2pix import UNet
 from photogram.scene import SceneClass, SceneSpec, read_classes
 
@@ -43,7 +43,7 @@ class Imported(NamedTuple):
     """
 
     out: Path
-    found: Found
+    found: Found[Form]
     network: UNet | ResNetGenerator
     assumed: tuple[str, ...]
 
@@ -124,19 +124,14 @@ def read_discriminator(checkpoint: str | Path, options: str | Path | None = None
     return discriminator
 
 
-def _fill(network: torch.nn.Module, found: Found, quiet: bool) -> None:
+def _fill(network: torch.nn.Module, found: Found[Form], quiet: bool) -> None:
     """Give a network, made on the meta device, its weights: all of them, and no others."""
-    with progress("reading", len(found.tensors), quiet=quiet) as advance:
-        weights = {}
-        for name, values in found.read():
-            weights[name] = values
-            advance(name)
-    network.load_state_dict(weights, assign=True)
+    network.load_state_dict(found.weights(quiet), assign=True)
     network.eval()
 
 
 def _network(
-    found: Found, form: UNetForm | ResNetForm, sources: _Sources
+    found: Found[Form], form: UNetForm | ResNetForm, sources: _Sources
 ) -> tuple[UNet | ResNetGenerator, tuple[str, ...]]:
     """The network without its weights, on the meta device, and what had to be assumed for it."""
     assumed: list[str] = []
@@ -191,7 +186,7 @@ def _side(form: UNetForm | ResNetForm, sources: _Sources) -> int:
     return int(said)
 
 
-def _classes(found: Found, form: UNetForm | ResNetForm, path: Path) -> tuple[SceneClass, ...]:
+def _classes(found: Found[Form], form: UNetForm | ResNetForm, path: Path) -> tuple[SceneClass, ...]:
     """The classes whose colours the network was shown."""
     if form.inputs != 3:
         raise UserError(
@@ -212,7 +207,7 @@ _PAPERS = {
 _TOLD = ("name", "model", "netG", "norm", "no_dropout", "direction", "epoch", "gan_mode", "crop_size")
 
 
-def _card(network: UNet | ResNetGenerator, found: Found, sources: _Sources, assumed: tuple[str, ...]) -> str:
+def _card(network: UNet | ResNetGenerator, found: Found[Form], sources: _Sources, assumed: tuple[str, ...]) -> str:
     """The model card: what it is, from where, what was inferred, and what is not known of it."""
     form, system = found.form, {"pix2pix": "pix2pix", "cyclegan": "CycleGAN"}[sources.system]
     assert not isinstance(form, PatchForm)

@@ -8,51 +8,17 @@ biases then. Old files hold running statistics of instance norms, which were nev
 from __future__ import annotations
 
 import itertools
-import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
 
 from photogram.errors import UserError
 from photogram.interop.pickled import Described, shortened
+from photogram.interop.state_dicts import Found, Variables, convolution, find_form, normed, shape_of
 from photogram.interop.torch_checkpoint import Checkpoint
 from photogram.nn.norms import Norm
 from photogram.nn.patch import STRIDED
 from photogram.recipes.pix2pix import LEVELS
-
-PARAMETER_LIMIT = 1 << 30
-"""Parameters of the largest network that is read; the largest of the authors' has a fifteenth of it."""
-
-_FLOATS = ("float32", "float16", "bfloat16")
-"""Types whose values float32 holds exactly."""
-
-
-class Variable(NamedTuple):
-    """A tensor of the authors': its shape, and the name of ours, or None where it is passed over and may be missing."""
-
-    shape: tuple[int, ...]
-    ours: str | None
-
-
-Variables = dict[str, Variable]
-
-
-def _convolution(theirs: str, ours: str, shape: tuple[int, ...], outputs: int, bias: bool) -> Variables:
-    found = {f"{theirs}.weight": Variable(shape, f"{ours}.weight")}
-    return found | ({f"{theirs}.bias": Variable((outputs,), f"{ours}.bias")} if bias else {})
-
-
-def _norm(theirs: str, ours: str, norm: Norm, channels: int, running: bool = True) -> Variables:
-    """A norm's variables; without `running`, ours keeps no statistics."""
-    kept = {"weight", "bias"} | ({"running_mean", "running_var"} if running else set())
-    kept = kept if norm == "batch" else set()
-    names = ("weight", "bias", "running_mean", "running_var") if norm == "batch" else ("running_mean", "running_var")
-    found = {f"{theirs}.{n}": Variable((channels,), f"{ours}.{n}" if n in kept else None) for n in names}
-    return found | {f"{theirs}.num_batches_tracked": Variable((), None)}
 
 
 @dataclass(frozen=True)
@@ -76,15 +42,15 @@ class UNetForm:
         for level, (before, features) in enumerate(zip((self.inputs, *down), down, strict=False)):
             at, up = _level(level), f"up.{last - level}"
             first = "0" if level == 0 else "1"
-            found |= _convolution(f"{at}.{first}", f"down.{level}", (features, before, 4, 4), features, bias)
+            found |= convolution(f"{at}.{first}", f"down.{level}", (features, before, 4, 4), features, bias)
             if 0 < level < last:
-                found |= _norm(f"{at}.2", f"down_norms.{level - 1}", self.norm, features)
+                found |= normed(f"{at}.2", f"down_norms.{level - 1}", self.norm, features)
             below = features if level == last else 2 * features
             outputs = before if level else self.outputs
             back = "3" if level in (0, last) else "5"
-            found |= _convolution(f"{at}.{back}", up, (below, outputs, 4, 4), outputs, bias or level == 0)
+            found |= convolution(f"{at}.{back}", up, (below, outputs, 4, 4), outputs, bias or level == 0)
             if level:
-                found |= _norm(f"{at}.{int(back) + 1}", f"up_norms.{last - level}", self.norm, outputs)
+                found |= normed(f"{at}.{int(back) + 1}", f"up_norms.{last - level}", self.norm, outputs)
         return found
 
 
@@ -124,11 +90,11 @@ class ResNetForm:
         norms += [(f"{after + 1}", "norms.3", 2 * w), (f"{after + 4}", "norms.4", w)]
         found = Variables()
         for theirs, ours, shape, outputs in rows:
-            found |= _convolution(f"model.{theirs}", ours, shape, outputs, bias)
+            found |= convolution(f"model.{theirs}", ours, shape, outputs, bias)
         for theirs, ours, channels in norms:
-            found |= _norm(f"model.{theirs}", ours, self.norm, channels)
+            found |= normed(f"model.{theirs}", ours, self.norm, channels)
         shape = (self.outputs, w, 7, 7)
-        return found | _convolution(f"model.{after + 7}", "last", shape, self.outputs, True)
+        return found | convolution(f"model.{after + 7}", "last", shape, self.outputs, True)
 
 
 @dataclass(frozen=True)
@@ -153,94 +119,31 @@ class PatchForm:
         bias, found = self.norm != "batch", Variables()
         for n, (before, features) in enumerate(zip((self.inputs, *widths), widths, strict=False)):
             at = 3 * n - 1 if n else 0
-            found |= _convolution(f"{root}.{at}", f"convs.{n}", (features, before, *size), features, bias or n == 0)
+            found |= convolution(f"{root}.{at}", f"convs.{n}", (features, before, *size), features, bias or n == 0)
             if n:
-                found |= _norm(f"{root}.{at + 1}", f"norms.{n - 1}", self.norm, features, running=False)
+                found |= normed(f"{root}.{at + 1}", f"norms.{n - 1}", self.norm, features, running=False)
         at, shape = 3 * len(widths) - 1, (1, widths[-1], *size)
-        return found | _convolution(f"{root}.{at}", "to_logits", shape, 1, bias or strided > 0)
+        return found | convolution(f"{root}.{at}", "to_logits", shape, 1, bias or strided > 0)
 
 
 Form = UNetForm | ResNetForm | PatchForm
 
 
-@dataclass(frozen=True)
-class Found:
-    """A network in a checkpoint, of which names, shapes and types have been checked.
-
-    Args:
-        source: the checkpoint.
-        form: what the network is.
-        tensors: of the source that we need, by our names.
-        passed_over: how many others there are: counters, and statistics that were never used.
-        stripped: whether `module.` stood before the names.
-    """
-
-    source: Checkpoint
-    form: Form
-    tensors: Mapping[str, Described]
-    passed_over: int
-    stripped: bool
-
-    def read(self) -> Iterator[tuple[str, Tensor]]:
-        """Our names and the values, float32, one after the other.
-
-        Raises:
-            UserError: where a checksum does not agree or values are not finite.
-        """
-        for name, described in self.tensors.items():
-            values = self.source.read(described).to(torch.float32)
-            if not values.isfinite().all():
-                raise UserError(
-                    f"{self.source.path}: {name} (our name) holds values that are not finite; the training had failed"
-                )
-            yield name, values
-
-
-def find(source: Checkpoint) -> Found:
+def find(source: Checkpoint) -> Found[Form]:
     """Which network a checkpoint holds. No values are read.
 
     Raises:
         UserError: where it is none of these, saying what it is if that is known, or a tensor is missing, unknown, or of
             another shape or type than the others ask for, by name.
     """
-    tensors = _tensors(source)
-    names = {name.removeprefix("module."): described for name, described in tensors.items()}
-    if len(names) < len(tensors):
-        raise UserError(f"{source.path}: holds tensors with and without 'module.' before the same name; it is damaged")
-    _refuse_others(source, names)
-    form = _form(source, names)
-    wanted = form.variables()
-    if (parameters := sum(math.prod(v.shape) for v in wanted.values())) > PARAMETER_LIMIT:
-        raise UserError(
-            f"{source.path}: has {parameters:,} parameters, more than the limit of {PARAMETER_LIMIT:,}; refused"
-        )
-    _check(source, names, form, wanted)
-    kept = {variable.ours: names[name] for name, variable in wanted.items() if variable.ours}
-    return Found(source, form, kept, len(names) - len(kept), any(name.startswith("module.") for name in tensors))
+    return find_form(source, _form)
 
 
 # --- what there is ---------------------------------------------------------------------------------------------------
 
 
-def _tensors(source: Checkpoint) -> dict[str, Described]:
-    """The tensors of a state dict, which must be all that there is."""
-    contents, path = source.contents, source.path
-    if not contents:
-        raise UserError(f"{path}: holds nothing")
-    if {"state", "param_groups"} <= set(contents):
-        raise UserError(f"{path}: is an optimizer's state, not a network; give latest_net_G.pth or latest_net_G_A.pth")
-    found: dict[str, Described] = {}
-    for name, value in contents.items():
-        if isinstance(value, dict):
-            raise UserError(f"{path}: {shortened(str(name))} is a dictionary: a training's state, not one network's")
-        if not isinstance(name, str) or not isinstance(value, Described):
-            raise UserError(f"{path}: {shortened(str(name))} is a {type(value).__name__}, not a tensor")
-        found[name] = value
-    return found
-
-
 _OTHERS = (
-    (r"model\d+_[12]\.", "pix2pixHD's local enhancer"),
+    (r"model\d+_[12]\.", "pix2pixHD's local enhancer (see `photogram import pix2pixhd`)"),
     (r"scale\d+_layer\d+\.", "pix2pixHD's discriminator"),
     (r"layer\d+\.\d+\.", "pix2pixHD's discriminator"),
     (r"(head_0|G_middle_\d|up_\d|conv_img)\.", "SPADE's generator"),
@@ -258,12 +161,13 @@ def _refuse_others(source: Checkpoint, names: Mapping[str, Described]) -> None:
 
 def _form(source: Checkpoint, names: Mapping[str, Described]) -> Form:
     """What a network's names, and a few of its shapes, say that it is."""
+    _refuse_others(source, names)
     if "model.model.0.weight" in names:
         return _unet(source, names)
     if any(".conv_block." in name for name in names):
         return _resnet(source, names)
     if "net.0.weight" in names:
-        width, inputs = _shape(source, names, "net.0.weight", 4)[:2]
+        width, inputs = shape_of(source, names, "net.0.weight", 4)[:2]
         return PatchForm(inputs, width, 1, _norm_of(source, names, "net.3", "net.2"))
     if "model.0.weight" in names:
         return _patch(source, names)
@@ -281,8 +185,8 @@ def _unet(source: Checkpoint, names: Mapping[str, Described]) -> UNetForm:
         raise UserError(
             f"{source.path}: is a U-Net of {levels} levels; there can be {LEVELS.start} to {LEVELS.stop - 1}"
         )
-    width, inputs = _shape(source, names, "model.model.0.weight", 4)[:2]
-    outputs = _shape(source, names, "model.model.3.weight", 4)[1]
+    width, inputs = shape_of(source, names, "model.model.0.weight", 4)[:2]
+    outputs = shape_of(source, names, "model.model.3.weight", 4)[1]
     norm = _norm_of(source, names, f"{_level(1)}.2" if levels > 2 else f"{_level(1)}.4", f"{_level(1)}.1")
     return UNetForm(inputs, outputs, width, levels, norm)
 
@@ -301,30 +205,20 @@ def _resnet(source: Checkpoint, names: Mapping[str, Described]) -> ResNetForm:
     parts = {part for _, part in found}
     if 0 in parts:
         raise UserError(f"{source.path}: its blocks pad with zeros; only those that pad by reflection are read")
-    width, inputs = _shape(source, names, "model.1.weight", 4)[:2]
-    outputs = _shape(source, names, f"model.{17 + blocks}.weight", 4)[0]
+    width, inputs = shape_of(source, names, "model.1.weight", 4)[:2]
+    outputs = shape_of(source, names, f"model.{17 + blocks}.weight", 4)[0]
     norm = _norm_of(source, names, "model.2", "model.1")
     dropout = f"model.{first}.conv_block.5.weight" not in names
     return ResNetForm(inputs, outputs, width, blocks, norm, dropout)
 
 
 def _patch(source: Checkpoint, names: Mapping[str, Described]) -> PatchForm:
-    width, inputs, height, _ = _shape(source, names, "model.0.weight", 4)
+    width, inputs, height, _ = shape_of(source, names, "model.0.weight", 4)
     last = next(n for n in itertools.count(1) if f"model.{3 * n + 2}.weight" not in names)
     sides = {strided: side for side, strided in STRIDED.items()}
     if height != 4 or last - 1 not in sides:
         raise UserError(f"{source.path}: is no network of pix2pix or CycleGAN, though it has 'model.0.weight'")
     return PatchForm(inputs, width, sides[last - 1], _norm_of(source, names, "model.3", "model.2"))
-
-
-def _shape(source: Checkpoint, names: Mapping[str, Described], name: str, dimensions: int) -> tuple[int, ...]:
-    """The shape of a tensor of which a network's form follows."""
-    if name not in names:
-        raise UserError(f"{source.path}: {name!r} is missing")
-    shape = names[name].shape
-    if len(shape) != dimensions or not all(shape):
-        raise UserError(f"{source.path}: {name!r} is {list(shape)}; it must be {dimensions} dimensions, 1 or more each")
-    return shape
 
 
 def _norm_of(source: Checkpoint, names: Mapping[str, Described], norm: str, conv: str) -> Norm:
@@ -337,28 +231,3 @@ def _norm_of(source: Checkpoint, names: Mapping[str, Described], norm: str, conv
         f"{source.path}: has neither '{norm}.weight', as with batch norm, nor '{conv}.bias', as with instance norm; "
         "networks without norms are not read"
     )
-
-
-def _check(source: Checkpoint, names: Mapping[str, Described], form: Form, wanted: Variables) -> None:
-    """Every tensor once, in its shape; besides them only what is passed over."""
-    missing = [name for name, variable in wanted.items() if variable.ours and name not in names]
-    if missing:
-        raise UserError(
-            f"{source.path}: {missing[0]!r} is missing ({len(missing)} such); {form.name} with {form.norm} norm has it"
-        )
-    unknown = [name for name in names if name not in wanted]
-    if unknown:
-        raise UserError(
-            f"{source.path}: {shortened(unknown[0])} is unknown ({len(unknown)} such); {form.name} with {form.norm} "
-            "norm has none of that name"
-        )
-    for name, described in names.items():
-        shape, ours = wanted[name]
-        counter = not shape and described.shape == (1,)  # as some versions of PyTorch had it
-        if described.shape != shape and not counter:
-            asked = f"{list(described.shape)}, but the other tensors ask for {list(shape)}"
-            raise UserError(f"{source.path}: {name!r} is {asked}")
-        if ours and described.storage.dtype not in _FLOATS:
-            raise UserError(
-                f"{source.path}: {name!r} is of {described.storage.dtype}; it must be float32, float16 or bfloat16"
-            )
