@@ -1,9 +1,9 @@
 """Pickles in which tensors are described, read without executing anything.
 
 A pickle is a program for a small machine, and Python's own machine runs whatever functions the program names. This one
-knows the operations that build dictionaries, lists, tuples, numbers and text, and three names: an ordered dictionary, a
-tensor (of which it keeps the description) and the types of storages. Everything else is refused by its name; nothing is
-ever imported or called.
+knows the operations that build dictionaries, lists, tuples, numbers and text, and the few names of a `Vocabulary`: that
+of `TENSORS` has an ordered dictionary, a tensor (of which it keeps the description) and the types of storages;
+`pickled_arrays` has another. Everything else is refused by its name; nothing is ever imported or called.
 
 What the operations are called is `pickletools`'s; their arguments are cut here, as its own cutter takes names for text
 with escapes, which Python's machine does not.
@@ -15,9 +15,9 @@ import io
 import math
 import pickletools
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from photogram.interop.files import Damaged
 
@@ -44,13 +44,11 @@ ITEM_SIZE = {"float64": 8, "int64": 8, "float32": 4, "int32": 4, "float16": 2, "
 """Bytes of a value, by its type; of the types that are not here, one."""
 
 _ORDERED_DICT = "collections.OrderedDict"
-_TENSORS = {"torch._utils._rebuild_tensor_v2": (6, 7), "torch._utils._rebuild_tensor": (4,)}
-"""How PyTorch describes a tensor (the second: before 0.4), and of how many arguments."""
-_NAMES = {_ORDERED_DICT, *_TENSORS, *(f"torch.{name}" for name in _TYPES)}
 
 _NUMBERS = {"BININT": "<i", "BININT1": "<B", "BININT2": "<H", "BINFLOAT": ">d"}
 _COUNTED = {"LONG1": "<B", "BINUNICODE": "<I", "SHORT_BINUNICODE": "<B"}  # by a number of bytes before them
 _COUNTED |= {"SHORT_BINSTRING": "<B", "BINSTRING": "<i"}  # Python 2's text
+_BYTES = {"SHORT_BINBYTES": "<B", "BINBYTES": "<I"}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY: dict[str, Callable[[], object]] = {"EMPTY_TUPLE": tuple, "EMPTY_LIST": list, "EMPTY_DICT": dict}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
@@ -59,7 +57,7 @@ _FIXED = {
     name: struct.Struct(form) for name, form in ({**_NUMBERS, **_PUTS, **_GETS, "PROTO": "<B", "FRAME": "<Q"}).items()
 }
 _OTHERS = {"MARK", "TUPLE", "APPEND", "APPENDS", "SETITEM", "SETITEMS", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD"}
-_OTHERS |= {"BINPERSID", "MEMOIZE", "STOP"}
+_OTHERS |= {"MEMOIZE", "STOP"}
 _ALLOWED = {*_FIXED, *_COUNTED, *_CONSTANTS, *_EMPTY, *_TUPLES, *_OTHERS}
 _CODES = {ord(op.code): op.name for op in pickletools.opcodes}
 
@@ -102,23 +100,55 @@ class Described:
 
 
 @dataclass(frozen=True)
-class _Name:
+class Name:
     """One of the names that a pickle may use."""
 
     name: str
 
 
-def read_pickle(file: io.BytesIO) -> object:
+class Call(NamedTuple):
+    """What stands for a function: of how many arguments, and what is made of them; nothing that is named is called."""
+
+    counts: tuple[int, ...]
+    made: Callable[[tuple[Any, ...]], object]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What pickles of one kind may name and do, beyond dictionaries, lists, tuples, numbers and text.
+
+    Args:
+        part: what they describe, for messages.
+        calls: functions by their names.
+        names: those that may only be arguments, and the ordered dictionary where it is allowed.
+        operations: allowed beside those of all kinds.
+        build: gives an object a state; False where the two do not fit.
+    """
+
+    part: str
+    calls: Mapping[str, Call]
+    names: frozenset[str]
+    operations: frozenset[str]
+    build: Callable[[object, object], bool]
+
+
+def read_pickle(file: io.BytesIO, vocabulary: Vocabulary | None = None) -> object:
     """Read one pickle, and leave the file at the first byte after it.
 
+    Args:
+        file: at the first byte of the pickle.
+        vocabulary: what else it may hold; without one, `TENSORS`.
+
     Returns:
-        Dictionaries (in place of ordered ones, too), lists, tuples, numbers, text, `Storage` and `Described`.
+        Dictionaries (in place of ordered ones, too), lists, tuples, numbers, text, and what the vocabulary makes: of
+        tensors, `Storage` and `Described`.
 
     Raises:
         Damaged: where it names or does anything else, or is cut short.
     """
-    machine = _Machine()
-    for number, (name, argument) in enumerate(_operations(file)):
+    vocabulary = vocabulary or TENSORS
+    machine = _Machine(vocabulary)
+    for number, (name, argument) in enumerate(_operations(file, _ALLOWED | vocabulary.operations, vocabulary.part)):
         if number == OPERATION_LIMIT:
             raise Damaged(f"its pickle has more than the limit of {OPERATION_LIMIT:,} operations; refused")
         try:
@@ -128,14 +158,14 @@ def read_pickle(file: io.BytesIO) -> object:
     return machine.result()
 
 
-def _operations(file: io.BytesIO) -> Iterator[tuple[str, Any]]:
+def _operations(file: io.BytesIO, allowed: frozenset[str] | set[str], part: str) -> Iterator[tuple[str, Any]]:
     """The operations up to the end of a pickle, with their arguments."""
     name = ""
     while name != "STOP":
         code = _take(file, 1)[0]
         name = _CODES.get(code, f"number {code}")
-        if name not in _ALLOWED:
-            raise Damaged(f"its pickle does more than describe tensors (operation {name}); refused")
+        if name not in allowed:
+            raise Damaged(f"its pickle does more than describe {part} (operation {name}); refused")
         try:
             yield name, _argument(name, file)
         except UnicodeDecodeError:
@@ -148,10 +178,13 @@ def _argument(name: str, file: io.BytesIO) -> Any:
         return _FIXED[name].unpack(_take(file, _FIXED[name].size))[0]
     if name == "GLOBAL":
         return tuple(file.readline().removesuffix(b"\n").decode("utf-8") for _ in range(2))
-    if name not in _COUNTED:
+    form = _COUNTED.get(name) or _BYTES.get(name)
+    if form is None:
         return None
-    (count,) = struct.unpack(_COUNTED[name], _take(file, struct.calcsize(_COUNTED[name])))
+    (count,) = struct.unpack(form, _take(file, struct.calcsize(form)))
     data = _take(file, count)
+    if name in _BYTES:
+        return data
     if name == "LONG1":
         return int.from_bytes(data, "little", signed=True)
     return data.decode("utf-8" if name.endswith("UNICODE") else "latin-1")
@@ -168,7 +201,8 @@ def _take(file: io.BytesIO, count: int) -> bytes:
 class _Machine:
     """A stack, the stacks below its marks, and a memo: what a pickle works on."""
 
-    def __init__(self) -> None:
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
@@ -181,7 +215,7 @@ class _Machine:
 
     def do(self, name: str, argument: Any) -> None:
         """One operation that is allowed."""
-        if name in _NUMBERS or name in _COUNTED:
+        if name in _NUMBERS or name in _COUNTED or name in _BYTES:
             self.stack.append(argument)
         elif name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name])
@@ -207,8 +241,8 @@ class _Machine:
             arguments, function = self.stack.pop(), self.stack.pop()
             self.stack.append(self.called(function, arguments))
         elif name == "BUILD":
-            state = self.stack.pop()  # `_metadata`: versions of modules, of no use here
-            if not (isinstance(self.stack[-1], dict) and isinstance(state, dict)):
+            state = self.stack.pop()
+            if not self.vocabulary.build(self.stack[-1], state):
                 raise Damaged("its pickle gives a state to what has none; refused")
         elif name == "BINPERSID":
             self.stack.append(_storage(self.stack.pop()))
@@ -231,22 +265,24 @@ class _Machine:
         else:
             target.extend(items)
 
-    def named(self, argument: tuple[str, ...] | None) -> _Name:
+    def named(self, argument: tuple[str, ...] | None) -> Name:
         """What a pickle names, if it is allowed; without an argument, by two texts on the stack."""
         if argument is None:
             last, module = self.stack.pop(), self.stack.pop()
             argument = (module, last) if type(module) is type(last) is str else ("what is no text",)
         name = ".".join(argument)
-        if name not in _NAMES:
-            raise Damaged(f"names {shortened(name)}, which is no part of a tensor; refused, and nothing of it was run")
-        return _Name(name)
+        if name not in self.vocabulary.names and name not in self.vocabulary.calls:
+            part = self.vocabulary.part
+            raise Damaged(f"names {shortened(name)}, which is no part of {part}; refused, and nothing of it was run")
+        return Name(name)
 
     def called(self, function: Any, arguments: Any) -> Any:
         """What a function would have made of its arguments."""
-        if not isinstance(function, _Name) or type(arguments) is not tuple:
+        if not isinstance(function, Name) or type(arguments) is not tuple:
             raise Damaged("its pickle calls what is no function; it is damaged")
-        if function.name in _TENSORS and len(arguments) in _TENSORS[function.name]:
-            return _described(arguments)
+        call = self.vocabulary.calls.get(function.name)
+        if call is not None and len(arguments) in call.counts:
+            return call.made(arguments)
         if function.name == _ORDERED_DICT and not arguments:
             return {}
         if function.name == _ORDERED_DICT and len(arguments) == 1 and type(arguments[0]) is list:  # Python 2's
@@ -277,10 +313,10 @@ def _storage(given: Any) -> Storage:
         raise Damaged("its pickle refers to what is no storage; it is damaged")
     if len(given) == 6 and given[5] is not None:
         raise Damaged("a storage is part of another, as PyTorch before 0.4 could have it; this is not read")
-    name = given[1].name.removeprefix("torch.") if isinstance(given[1], _Name) else ""
+    name = given[1].name.removeprefix("torch.") if isinstance(given[1], Name) else ""
     if name not in _TYPES:
         raise Damaged("a storage is of no type that is known; it is damaged")
-    if not _are_counts(given[4]):
+    if not are_counts(given[4]):
         raise Damaged("a storage has no number of values; it is damaged")
     return Storage(_TYPES[name], given[2], given[4])
 
@@ -288,9 +324,9 @@ def _storage(given: Any) -> Storage:
 def _described(arguments: tuple[Any, ...]) -> Described:
     """A tensor from (storage, offset, shape, stride, ...); gradients and hooks are of no use here."""
     storage, offset, shape, stride = arguments[:4]
-    if not (isinstance(storage, Storage) and type(shape) is tuple and type(stride) is tuple and _are_counts(offset)):
+    if not (isinstance(storage, Storage) and type(shape) is tuple and type(stride) is tuple and are_counts(offset)):
         raise Damaged("a tensor is described by other things than a storage and numbers; it is damaged")
-    if len(shape) > DIMENSIONS or len(shape) != len(stride) or not _are_counts(*shape, *stride):
+    if len(shape) > DIMENSIONS or len(shape) != len(stride) or not are_counts(*shape, *stride):
         raise Damaged(f"a tensor has {len(shape)} dimensions and {len(stride)} strides; it is damaged")
     values = math.prod(shape)
     last = offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=True)) if values else 0
@@ -299,7 +335,25 @@ def _described(arguments: tuple[Any, ...]) -> Described:
     return Described(storage, offset, shape, stride)
 
 
-def _are_counts(*values: Any) -> bool:
+def _metadata(target: object, state: object) -> bool:
+    """A state dict's versions of modules, of no use here."""
+    return isinstance(target, dict) and isinstance(state, dict)
+
+
+TENSORS = Vocabulary(
+    part="tensors",
+    calls={
+        "torch._utils._rebuild_tensor_v2": Call((6, 7), _described),
+        "torch._utils._rebuild_tensor": Call((4,), _described),  # before PyTorch 0.4
+    },
+    names=frozenset({_ORDERED_DICT, *(f"torch.{name}" for name in _TYPES)}),
+    operations=frozenset({"BINPERSID"}),
+    build=_metadata,
+)
+"""State dicts of PyTorch."""
+
+
+def are_counts(*values: Any) -> bool:
     """Whether all are integers of 0 to 2^63."""
     return all(type(value) is int and 0 <= value < 1 << 63 for value in values)
 
