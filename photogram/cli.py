@@ -23,7 +23,7 @@ photogram: photographic images made without a camera
   photogram colorize RUN IMAGE --out PHOTO    a grey photograph in colours, by hints
   photogram cluster RUN --data DATA           the styles that a pix2pixhd's objects can have, from photographs
   photogram evaluate RUN --protocol P --data DATA    how good are its paintings; also folders of images, side by side
-  photogram import SOURCE FILE --out DIR      the authors' released networks, of crn, pix2pix or cyclegan
+  photogram import SOURCE FILE --out DIR      the authors' released networks, of crn, pix2pix, cyclegan, pix2pixhd
 
 Each verb has --help. Forms: {forms}. Recipes: {recipes}.
 Exit status: 0 all well, 1 a mistake that the message names, 2 unknown words or flags, 130 interrupted.

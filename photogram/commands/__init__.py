@@ -80,7 +80,53 @@ def _import(arguments: Sequence[str]) -> int:
         """
         return _import_translator("cyclegan", checkpoint, out, options, classes)
 
-    sources = {"crn": crn, "pix2pix": pix2pix, "cyclegan": cyclegan}
+    def pix2pixhd(
+        checkpoint: Positional[Path],
+        /,
+        *,
+        out: Path,
+        options: Path | None = None,
+        classes: Path | None = None,
+        encoder: Path | None = None,
+        clusters: Path | None = None,
+        discriminator: Path | None = None,
+    ) -> int:
+        """The official pix2pixHD: latest_net_G.pth, with its encoder and clusters of styles. Nothing is executed.
+
+        Args:
+            checkpoint: the .pth file of a generator, or the folder of a training with latest_net_G.pth, and what there
+                is of latest_net_E.pth, latest_net_D.pth, opt.txt, iter.txt and features_clustered_*.npy.
+            out: the folder for the published network, new or empty.
+            options: the opt.txt of the training; what it says is compared with the checkpoints.
+            classes: a classes.json with the names of the classes; without it, Cityscapes' where there are 35.
+            encoder: latest_net_E.pth, of a network that was trained with features.
+            clusters: features_clustered_010.npy, the styles found in the training set.
+            discriminator: latest_net_D.pth, to be compared; it is not published.
+        """
+        from photogram.interop.pix2pixhd import import_pix2pixhd
+
+        made = import_pix2pixhd(
+            checkpoint,
+            out=out,
+            options=options,
+            classes=classes,
+            encoder=encoder,
+            clusters=clusters,
+            discriminator=discriminator,
+        )
+        spec = made.network.spec
+        parameters = sum(p.numel() for p in made.network.parameters())
+        print(f"{out}: {made.found.form.name}, {parameters:,} parameters, {spec.size[0]} x {spec.size[1]}")
+        for words in made.assumed:
+            print(f"assumed, as the checkpoint does not say: {words}")
+        for words in made.lacking:
+            print(words)
+        print(f"{out / 'README.md'} says more")
+        if spec.num_classes:
+            print(f"next: photogram synthesize {out} LAYOUTS --out painted")
+        return 0
+
+    sources = {"crn": crn, "pix2pix": pix2pix, "cyclegan": cyclegan, "pix2pixhd": pix2pixhd}
     return flags.choose(sources, "source", "photogram import", arguments)
 
 

@@ -28,34 +28,38 @@ Options = Mapping[str, str]
 """Values by the keys of today, as they are written."""
 
 
-def read_options(path: str | Path) -> Options:
+def read_options(path: str | Path, usual: str = "train_opt.txt") -> Options:
     """The keys and values of an option file.
+
+    Args:
+        path: the file.
+        usual: what it is usually called, for messages.
 
     Raises:
         UserError: naming the line that is no option, or given twice.
     """
     path = Path(path)
-    with opened(path, "give train_opt.txt, which lies beside the checkpoints") as file:
+    with opened(path, f"give {usual}, which lies beside the checkpoints") as file:
         data = file.read(FILE_LIMIT + 1)
     if len(data) > FILE_LIMIT:
         raise UserError(f"{path}: is longer than the limit of {FILE_LIMIT:,} bytes; is it an option file?")
     try:
         lines = data.decode("utf-8").splitlines()
     except UnicodeDecodeError:
-        raise UserError(f"{path}: is no text; give train_opt.txt") from None
+        raise UserError(f"{path}: is no text; give {usual}") from None
     found: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip() or _RULE.fullmatch(line):
             continue
         match = _LINE.fullmatch(line)
         if match is None:
-            raise UserError(f"{path}: line {number} is {shortened(line)}, not `key: value`; give train_opt.txt")
+            raise UserError(f"{path}: line {number} is {shortened(line)}, not `key: value`; give {usual}")
         key = _FORMER.get(match[1], match[1])
         if key in found:
             raise UserError(f"{path}: line {number} gives {key!r} a second time")
         found[key] = match[2]
     if "netG" not in found:
-        raise UserError(f"{path}: has no netG; it is no option file of pix2pix or CycleGAN")
+        raise UserError(f"{path}: has no netG; it is no option file of pix2pix, CycleGAN or pix2pixHD")
     return found
 
 
@@ -72,10 +76,10 @@ def check_options(path: Path, options: Options, form: UNetForm | ResNetForm | Pa
         UserError: naming the option, its value, and what the checkpoint holds.
     """
     if isinstance(form, PatchForm):
-        _compare(path, "ndf", options, str(form.width))
-        _compare(path, "norm", options, form.norm)
+        compare(path, "ndf", options, str(form.width))
+        compare(path, "norm", options, form.norm)
         if "netD" in options:
-            _compare(path, "netD", {"netD": _discriminator(options)}, _discriminator_of(form))
+            compare(path, "netD", {"netD": _discriminator(options)}, _discriminator_of(form))
         return
     models = {"pix2pix": ("pix2pix", "colorization"), "cyclegan": ("cycle_gan",)}[system]
     model = options.get("model", models[0])
@@ -84,11 +88,11 @@ def check_options(path: Path, options: Options, form: UNetForm | ResNetForm | Pa
         advice = f"; it is imported by `photogram import {other}`" if other else ""
         raise UserError(f"{path}: model is {shortened(model)}, not {models[0]}{advice}")
     name = f"unet_{1 << form.levels}" if isinstance(form, UNetForm) else f"resnet_{form.blocks}blocks"
-    _compare(path, "netG", options, name)
-    _compare(path, "ngf", options, str(form.width))
-    _compare(path, "norm", options, form.norm)
+    compare(path, "netG", options, name)
+    compare(path, "ngf", options, str(form.width))
+    compare(path, "norm", options, form.norm)
     if isinstance(form, ResNetForm):
-        _compare(path, "no_dropout", options, str(not form.dropout))
+        compare(path, "no_dropout", options, str(not form.dropout))
     ends = (options.get("input_nc", str(form.inputs)), options.get("output_nc", str(form.outputs)))
     found = (str(form.inputs), str(form.outputs))
     if found != ends and not (system == "cyclegan" and found == ends[::-1]):  # of two generators, one goes back
@@ -106,7 +110,8 @@ def drops(path: Path, options: Options) -> bool | None:
     return None if said is None else said == "False"
 
 
-def _compare(path: Path, key: str, options: Options, found: str) -> None:
+def compare(path: Path, key: str, options: Options, found: str) -> None:
+    """Refuse an option that says another thing than a checkpoint; one that is not there says nothing."""
     if options.get(key, found) != found:
         raise UserError(
             f"{path}: {key} is {shortened(options[key])}, but the checkpoint holds {found}; they belong to different "

@@ -57,6 +57,7 @@ class CoarseToFineGenerator(StyledGenerator):
         style_by: what has a style, each object or each class.
         encoder_width: features of the encoder's first convolution.
         encoder_shrink: the encoder reads photographs at this fraction of their size; 1: as they are.
+        encodes: whether it has the encoder; a network that others published may have come without.
         clusters: the most that a class can have.
         pad: of the strided convolutions.
         upsample: how sizes are doubled.
@@ -77,6 +78,7 @@ class CoarseToFineGenerator(StyledGenerator):
         style_by: By = "objects",
         encoder_width: int = 16,
         encoder_shrink: int = 1,
+        encodes: bool = True,
         clusters: int = 10,
         pad: Pad = "zeros",
         upsample: Upsample = "deconv",
@@ -95,6 +97,7 @@ class CoarseToFineGenerator(StyledGenerator):
         self.style_channels = style_channels
         self.style_by: By = style_by
         self.encoder_width, self.encoder_shrink, self.clusters = encoder_width, encoder_shrink, clusters
+        self.encodes = encodes
         self.boundary: Boundary = boundary
         self.pad: Pad = pad
         self.upsample: Upsample = upsample
@@ -108,7 +111,7 @@ class CoarseToFineGenerator(StyledGenerator):
         )
         self.last = _conv7(width >> enhancers, spec.photo_channels)
         self.encoder = None
-        if style_channels:
+        if style_channels and encodes:
             self.encoder = FeatureEncoder(spec.photo_channels, encoder_width, downsamplings, style_channels)
         self.add_clusters(spec.num_classes, clusters, style_channels)
         init_normal(self)
@@ -161,7 +164,11 @@ class CoarseToFineGenerator(StyledGenerator):
         return self(condition, features)
 
     def encoded(self, photo: Float[Tensor, "n c h w"]) -> Float[Tensor, "n f h w"]:
-        assert self.encoder is not None  # `require_styles` has seen to it
+        if self.encoder is None:
+            raise UserError(
+                "this network has no encoder, so it cannot take styles from photographs; draw them from its clusters, "
+                "or import it again together with latest_net_E.pth"
+            )
         if self.encoder_shrink == 1:
             return self.encoder(photo)
         small = F.interpolate(photo, scale_factor=1 / self.encoder_shrink, mode="bilinear", antialias=True)
