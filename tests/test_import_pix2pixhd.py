@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from photogram.cli import main
 from photogram.data.known_classes import cityscapes_35
 from photogram.errors import UserError
-from photogram.interop.pix2pixhd import Imported, import_pix2pixhd
+from photogram.interop.pix2pixhd import Imported, import_pix2pixhd, read_discriminator
 from photogram.interop.pix2pixhd_forms import DiscriminatorForm, EncoderForm, GeneratorForm, find
 from photogram.interop.torch_checkpoint import open_checkpoint
 from photogram.recipes.pix2pixhd_networks import CoarseToFineGenerator
@@ -264,6 +264,26 @@ def test_discriminators_are_known_with_and_without_feature_matching(tmp_path, fo
     assert len(weights) == 20
     finest = "scale1_layer0.0.weight" if matched else "layer1.0.weight"
     assert torch.equal(weights["scales.0.convs.0.weight"], network.state_dict()[finest]), "the last is the finest"
+
+
+@pytest.mark.parametrize("matched", (False, True))
+@pytest.mark.parametrize(("scales", "layers"), ((1, 3), (2, 3), (3, 2)))
+def test_discriminators_judge_as_the_official_ones(tmp_path, scales, layers, matched):
+    """Logits of each scale, the finest first, of sides that no stride divides."""
+    network = loud(OfficialDiscriminator(6, scales, layers=layers, matched=matched))
+    path = saved(network, tmp_path / "latest_net_D.pth", module=matched)
+    options = {"num_D": scales, "n_layers_D": layers, "no_ganFeat_loss": not matched}
+    ours = read_discriminator(path, option_file(tmp_path / "opt.txt", GLOBAL | options))
+    assert not ours.training
+    x = picture(6, 70, 93)
+    with torch.no_grad():
+        found, wanted = ours(x), network(x)
+    assert len(found) == len(wanted) == scales
+    for features, logits in zip(found, wanted, strict=True):
+        assert len(features) == layers + 2 and logits.std() > 0.01
+        assert (features[-1] - logits).abs().max() < 1e-5
+    with pytest.raises(UserError, match="ndf is '64', but the checkpoint holds 4"):
+        read_discriminator(path, option_file(tmp_path / "opt.txt", GLOBAL | options | {"ndf": 64}))
 
 
 # --- a training's folder ---------------------------------------------------------------------------------------------

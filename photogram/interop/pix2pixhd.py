@@ -25,6 +25,7 @@ from photogram.interop.state_dicts import Found
 from photogram.interop.style_clusters import as_buffers, read_clusters
 from photogram.interop.torch_checkpoint import open_checkpoint
 from photogram.interop.train_options import read_options
+from photogram.nn.multiscale import MultiScaleDiscriminator
 from photogram.outputs import writing
 from photogram.recipes.pix2pixhd_networks import CoarseToFineGenerator
 from photogram.scene import SceneSpec
@@ -121,6 +122,28 @@ def import_pix2pixhd(
     with leaving_nothing_half(out), writing(out):
         network.save_pretrained(out, _card(network, sources, assumed, lacking))
     return Imported(out, sources.generator, network, assumed, lacking)
+
+
+def read_discriminator(checkpoint: str | Path, options: str | Path | None = None) -> MultiScaleDiscriminator:
+    """The discriminators of a .pth file, `latest_net_D.pth`: to judge with, or to go on training with.
+
+    Args:
+        checkpoint: the file, of a training with or without feature matching.
+        options: the opt.txt of its training; compared with the checkpoint.
+
+    Returns:
+        In eval mode; the finest, which is the last in the file, is the first.
+
+    Raises:
+        UserError: where it is damaged, or no such network.
+    """
+    file = None if options is None else OptionFile(Path(options), read_options(options, _OPTIONS))
+    found = _kind(Path(checkpoint), DiscriminatorForm, f"a discriminator; give {_DISCRIMINATOR}", file)
+    form = found.form
+    with torch.device("meta"):
+        discriminator = MultiScaleDiscriminator(form.inputs, form.width, form.scales, form.layers)
+    discriminator.load_state_dict(found.weights(quiet=True), assign=True)
+    return discriminator.eval()
 
 
 def _network(sources: _Sources, quiet: bool) -> tuple[CoarseToFineGenerator, tuple[str, ...], tuple[str, ...]]:
