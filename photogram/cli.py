@@ -39,7 +39,7 @@ FORMS = (
 )
 RECIPES = (
     *("crn", "full-resolution", "encoder-decoder"),
-    *("gan", "pix2pix", "cyclegan", "colorization", "gan-segmentation", "segmenter"),
+    *("gan", "pix2pix", "pix2pixhd", "cyclegan", "colorization", "gan-segmentation", "segmenter"),
 )
 
 
