@@ -199,6 +199,13 @@ def test_the_second_stage_reads_styles_by_the_frozen_encoder_of_the_first(tmp_pa
     assert third.facts()["discriminators"].startswith("begun anew")  # no state was given
 
 
+def test_attention_may_join_a_generator_that_has_learned(tmp_path):
+    first, folder = published(tmp_path / "first")
+    second = start(start_from=folder, state=first.state_dict(), generator_attention=True)
+    condition = scene().condition
+    assert torch.equal(second.painter(condition), first.painter(condition))
+
+
 @pytest.mark.parametrize(
     ("there", "here", "message"),
     [

@@ -73,6 +73,20 @@ def test_multiplications_and_sizes_are_the_specifications(arguments, size, giga)
     assert counter.get_total_flops() / 2e9 == pytest.approx(giga, rel=1e-3)
 
 
+def test_attention_in_the_generator_changes_nothing_at_first():
+    """Specification 6.6: 1,310,721 parameters more, and a painting that is the same to the last bit."""
+    with torch.device("meta"):
+        bare, attentive = (CoarseToFineGenerator(spec=spec(), attention=a) for a in (False, True))
+    assert parameters(attentive) - parameters(bare) == 1_310_721
+    bare, attentive, layout = small(), small(attention=True), Condition(scene())
+    attentive.load_state_dict({**attentive.state_dict(), **bare.state_dict()})
+    assert attentive.coarse.attention is not None
+    attentive.coarse.attention.gamma.data.zero_()
+    assert torch.equal(attentive(layout), bare(layout))
+    attentive.coarse.attention.gamma.data.fill_(1)
+    assert not torch.allclose(attentive(layout), bare(layout))
+
+
 def test_multiplications_of_the_encoder():
     with torch.device("meta"):
         encoder = FeatureEncoder(3, 16, 4, 3)
@@ -236,8 +250,8 @@ def test_layouts_without_objects_are_refused_where_it_learned_from_them():
         ({"width": 6, "enhancers": 2}, "--width 6: must be a multiple of 2\\^enhancers"),
         ({"downsamplings": 9}, "--downsamplings 9"),
         ({"encoder_shrink": 2}, "--encoder-shrink 2"),
-        ({"spec": spec(5, 0, False)}, "--boundary objects: this data has no instance maps"),
-        ({"spec": spec(0, 3, False)}, "no borders and no objects"),
+        ({"spec": spec(5, 0, False), "boundary": "objects"}, "--boundary objects: this data has no instance maps"),
+        ({"spec": spec(0, 3, False), "style_channels": 3}, "no borders and no objects"),
         ({"spec": spec(0, 0, False)}, "photographs alone"),
     ],
 )

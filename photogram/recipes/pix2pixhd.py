@@ -117,6 +117,8 @@ class Pix2PixHD:
     """How sizes are doubled: deconv, as published; nearest or bilinear before a plain convolution leave no grid."""
     pyramid: Pyramid = "average"
     """What coarser generators are asked by: averages of all planes, as published, or nearest, as they first learned."""
+    generator_attention: bool = False
+    """Self-attention in the middle of the coarse generator's blocks."""
     checkpointing: bool = False
     """Compute residual blocks again for their gradients instead of keeping what is in them: less memory, more time."""
     discriminator: Kind = "multiscale"
@@ -176,6 +178,7 @@ class Pix2PixHD:
             self.enhancer_blocks,
             self.encoder_width,
             self.clusters,
+            self.generator_attention,
         )
         for name, kind in _KINDS.items():
             if getattr(self, name) not in get_args(kind):
@@ -217,6 +220,7 @@ class Pix2PixHD:
             pad=self.pad,
             upsample=self.upsample,
             pyramid=self.pyramid,
+            attention=self.generator_attention,
         )
 
     def start(self, run: Run) -> Pix2PixHDTraining:
@@ -409,7 +413,7 @@ def _begun(recipe: Pix2PixHD, run: Run) -> tuple[CoarseToFineGenerator, dict[str
         )
     shrink = 1 if recipe.train_encoder else source.encoder_shrink * 2 ** (recipe.enhancers - source.enhancers)
     generator = recipe.network(run.spec, shrink)
-    check_source(run, source, generator, free=("enhancers", "encoder_shrink", "clusters", "pyramid"))
+    check_source(run, source, generator, free=("enhancers", "encoder_shrink", "clusters", "pyramid", "attention"))
     left = ("style_", *(() if source.enhancers == recipe.enhancers else ("last.",)))
     weights = {name: tensor for name, tensor in source.state_dict().items() if not name.startswith(left)}
     generator.load_state_dict({**generator.state_dict(), **weights})

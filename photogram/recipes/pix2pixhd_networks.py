@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from photogram.errors import UserError, unfit
+from photogram.nn.attention import SelfAttention
 from photogram.nn.gradients import kept_or_computed_again
 from photogram.nn.halved import halved
 from photogram.nn.layout_conv import LayoutLevel, layer
@@ -62,6 +63,8 @@ class CoarseToFineGenerator(StyledGenerator):
         pad: of the strided convolutions.
         upsample: how sizes are doubled.
         pyramid: what coarser networks are asked by.
+        attention: self-attention in the middle of the coarse generator's blocks, which at first changes nothing
+            (specification 6.6).
     """
 
     def __init__(
@@ -83,10 +86,13 @@ class CoarseToFineGenerator(StyledGenerator):
         pad: Pad = "zeros",
         upsample: Upsample = "deconv",
         pyramid: Pyramid = "average",
+        attention: bool = False,
     ):
         super().__init__()
         sizes = {"width": width, "downsamplings": downsamplings, "encoder_width": encoder_width, "clusters": clusters}
-        check_networks(**sizes, enhancers=enhancers, blocks=blocks, enhancer_blocks=enhancer_blocks)
+        check_networks(
+            **sizes, enhancers=enhancers, blocks=blocks, enhancer_blocks=enhancer_blocks, attention=attention
+        )
         if boundary == "auto":
             boundary = "objects" if spec.instances else "classes" if spec.num_classes else "none"
         check_seen(spec, boundary, style_channels, style_by)
@@ -102,10 +108,11 @@ class CoarseToFineGenerator(StyledGenerator):
         self.pad: Pad = pad
         self.upsample: Upsample = upsample
         self.pyramid: Pyramid = pyramid
+        self.attention = attention
         self.least_side = 2 * self.size_multiple  # blocks reflect, and have a variance, from two pixels a side on
         self.needs_objects = "objects" in (boundary, style_by if style_channels else "")
         channels = spec.num_classes + spec.image_channels + (boundary != "none") + style_channels
-        self.coarse = CoarseNetwork(channels, width, downsamplings, blocks, pad, upsample)
+        self.coarse = CoarseNetwork(channels, width, downsamplings, blocks, pad, upsample, attention)
         self.finer = nn.ModuleList(
             Enhancer(channels, width >> n, enhancer_blocks, pad, upsample) for n in range(1, enhancers + 1)
         )
@@ -178,20 +185,32 @@ class CoarseToFineGenerator(StyledGenerator):
 class CoarseNetwork(nn.Module):
     """G1 without its last convolution: 7x7, halvings, residual blocks, doublings, each with instance norm and ReLU."""
 
-    def __init__(self, channels: int, width: int, downsamplings: int, blocks: int, pad: Pad, upsample: Upsample):
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        downsamplings: int,
+        blocks: int,
+        pad: Pad,
+        upsample: Upsample,
+        attention: bool,
+    ):
         super().__init__()
         widths = [width << n for n in range(downsamplings + 1)]
         self.first = _conv7(channels, width)
         self.down = nn.ModuleList(_halving(a, b, pad) for a, b in pairwise(widths))
         self.body = nn.ModuleList(ResidualBlock(widths[-1], "instance", False) for _ in range(blocks))
+        self.attention = SelfAttention(widths[-1]) if attention else None
         self.up = nn.ModuleList(Doubling(b, a, pad, upsample) for a, b in reversed(list(pairwise(widths))))
 
     def forward(self, asked: Asked, checkpointing: bool) -> Float[Tensor, "n c h w"]:
         x = normed(entered(self.first, asked))
         for conv in self.down:
             x = normed(conv(x))
-        for block in self.body:
+        for n, block in enumerate(self.body, start=1):
             x = kept_or_computed_again(block, checkpointing, x, "image", False, None)
+            if self.attention is not None and n == (len(self.body) + 1) // 2:
+                x = self.attention(x)
         for double in self.up:
             x = normed(double(x))
         return x
@@ -314,6 +333,7 @@ def check_networks(
     enhancer_blocks: int,
     encoder_width: int = 16,
     clusters: int = 10,
+    attention: bool = False,
 ) -> None:
     """Refuse networks that there cannot be.
 
@@ -325,6 +345,8 @@ def check_networks(
     for (name, bound), value in zip(least.items(), values, strict=True):
         if value < bound:
             raise unfit(name, value, f"must be {bound} or more")
+    if attention and not blocks:
+        raise UserError("--generator-attention stands between blocks; give --blocks 1 or more")
     if not 1 <= downsamplings <= 8:
         raise unfit("downsamplings", downsamplings, "must be 1 to 8")
     if width % 2**enhancers:
