@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from photogram.errors import UserError
-from photogram.interop.files import check_room, leaving_nothing_half
+from photogram.interop.files import LICENCE, check_room, leaving_nothing_half
 from photogram.interop.torch_checkpoint import open_checkpoint
 from photogram.interop.train_options import Options, check_options, drops, read_options
 from photogram.interop.translators import Found, PatchForm, ResNetForm, UNetForm, find
@@ -257,12 +257,7 @@ def _card(network: UNet | ResNetGenerator, found: Found, sources: _Sources, assu
         *_told(sources),
         *([f"- layouts enter as the colours of {sources.classes.name}"] if sources.classes else []),
         "",
-        "## Licence",
-        "",
-        "The weights are not photogram's. The terms of their source apply, and those of the photographs that they were",
-        "learned from. The checkpoint states none, and none are known to photogram: ask whoever published it before",
-        "you pass the weights on.",
-        "",
+        *LICENCE,
     ]
     return "\n".join(lines)
 
