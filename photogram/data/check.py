@@ -25,9 +25,9 @@ from pathlib import Path
 
 import numpy as np
 
+from photogram.data.carrying import RECORD
 from photogram.data.examine import Facts, Files, Finding, Severity, examine
 from photogram.data.folder import WHAT, Pair, Pairing, Part, pair_files, parts_of
-from photogram.data.preparing import RECORD
 from photogram.data.report import SEVERITIES, ClassRow, InstanceCount, Report, SplitCount, forms_of, render
 from photogram.data.unpaired import are_unpaired, were_unpaired
 from photogram.errors import UserError, nearest

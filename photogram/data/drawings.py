@@ -15,19 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from photogram.data.carrying import check_apart, foreign, is_done, record_of, write_folder
 from photogram.data.edges import DETECTORS, VERSION, Canny, XDoG, edges, normalise_sketch
-from photogram.data.preparing import (
-    RECORD,
-    SourceScene,
-    check_apart,
-    check_classes,
-    check_fit,
-    check_record,
-    in_parallel,
-    is_done,
-    make_folders,
-    read_objects,
-)
+from photogram.data.preparing import SourceScene, check_fit, read_objects
 from photogram.data.rewriting import folder_scenes, read_layout
 from photogram.errors import UserError, unfit
 from photogram.images import (
@@ -41,7 +31,7 @@ from photogram.images import (
     write_image,
 )
 from photogram.rasters import as_rgb, raster_form, read_raster, resize_raster, write_raster
-from photogram.scene import SceneClass, Size, write_classes
+from photogram.scene import SceneClass, Size
 
 MANIFEST = "edges.json"
 """The file in a data folder that says how the lines of its `inputs/` were drawn."""
@@ -145,13 +135,6 @@ def prepare_edges(
         "lines": "black (0) on white (255)",
     }
 
-    record: dict[str, object] = {
-        "preparer": "edges",
-        "source": str(source.resolve()),
-        "settings": manifest,
-        "classes": [[c.name, list(c.color), c.void] for c in classes],
-    }
-
     def write(job: _Job) -> np.ndarray:
         photo = _photo(job.origin, size)
         _copy(job, photo, len(classes), size)
@@ -159,10 +142,8 @@ def prepare_edges(
         write_image(lines, job.targets["inputs"])
         return lines
 
-    check_classes(classes, out)
-    drawn = _carry_out(record, jobs, source, out, write, warnings, quiet)
-    if classes and not (out / "classes.json").exists():
-        write_classes(classes, out / "classes.json")
+    record = record_of("edges", source, manifest, classes)
+    drawn = _carry_out(record, jobs, source, out, write, warnings, quiet, classes)
     with replacing(out / MANIFEST) as file:  # last: a folder without it is not finished
         file.write((json.dumps(manifest, indent=1) + "\n").encode())
     return drawn
@@ -341,32 +322,25 @@ def _carry_out(
     write: Callable[[_Job], np.ndarray],
     warnings: list[str],
     quiet: bool,
+    classes: tuple[SceneClass, ...] = (),
 ) -> Drawn:
-    """Write the drawings that an earlier run has not finished, in threads."""
+    """Write the drawings that an earlier run has not finished."""
     check_apart(source, out, {path.parent for job in jobs for path in job.sources.values()})
-    check_record(record, out)
-    todo = [job for job in jobs if not job.done()]
-    try:
-        make_folders({path.parent for job in jobs for path in job.targets.values()}, out, record)
-    except OSError as e:
-        raise UserError(f"{out}: cannot be written ({e.strerror or e})") from None
-
-    def work(job: _Job) -> float:
-        try:
-            return float((write(job) == 0).mean())
-        except OSError as e:
-            raise UserError(f"{out}: cannot be written ({e.strerror or e})") from None
-
-    title = f"preparing {record['preparer']}"
-    shares = in_parallel(work, todo, lambda job: job.stem, title, len(jobs) - len(todo), quiet)
-    empty = [job.origin for job, share in zip(todo, shares, strict=True) if share == 0]
+    found = write_folder(
+        out,
+        record,
+        jobs,
+        files=lambda job: job.targets.values(),
+        done=_Job.done,
+        write=lambda job: float((write(job) == 0).mean()),
+        classes=classes,
+        quiet=quiet,
+    )
+    empty = [job.origin for job, share in found if share == 0]
     if empty:
         warnings.append(f"{empty[0]}: no lines were found in it ({len(empty)} such files)")
-    expected = {path for job in jobs for path in job.targets.values()} | {out / RECORD}
-    present = {p for folder in {path.parent for path in expected} for p in folder.iterdir() if p.name[0] != "."}
-    extra = sorted(p for p in present - expected if p.is_file() and p.parent != out)
-    if extra:
-        warnings.append(f"{extra[0]}: is not from this source ({len(extra)} such files); remove what is not wanted")
+    warnings += foreign({path for job in jobs for path in job.targets.values() if path.parent != out})
     counts = {split: sum(job.split == split for job in jobs) for split in dict.fromkeys(job.split for job in jobs)}
     layouts = sum("layouts" in job.sources for job in jobs)
-    return Drawn(out, counts, layouts, tuple(shares), len(jobs) - len(todo), tuple(warnings))
+    shares = tuple(share for _, share in found)
+    return Drawn(out, counts, layouts, shares, len(jobs) - len(found), tuple(warnings))
