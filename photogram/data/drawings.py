@@ -54,6 +54,8 @@ class Drawn:
     skipped: int
     """Drawings that an earlier run had finished."""
     warnings: tuple[str, ...]
+    failures: tuple[str, ...] = ()
+    """One line for each sketch that could not be read, naming the file; the others are drawn."""
 
 
 class _Job(NamedTuple):
@@ -232,15 +234,19 @@ def prepare_sketches(
         width: 1 or 2, the pixels that a line is wide.
         quiet: show no progress.
 
+    Returns:
+        What was made; `failures` names drawings that cannot be read.
+
     Raises:
-        UserError: where something is missing or damaged, or a setting cannot be.
+        UserError: where there are no drawings, or a setting cannot be.
     """
     source, out = Path(source), Path(out)
     _check_lines(size, smallest, width)
     if not 0 <= gap <= _WIDEST_GAP:
         raise unfit("gap", gap, f"must be 0..{_WIDEST_GAP} pixels")
     if not source.is_dir():
-        raise UserError(f"{source}: no such folder; give one that holds drawings")
+        what = "is a file; give the folder that" if source.exists() else "no such folder; give one that"
+        raise UserError(f"{source}: {what} holds drawings")
     warnings: list[str] = []
     files = _by_stem(source, warnings)
     if not files:
@@ -253,8 +259,12 @@ def prepare_sketches(
         "settings": {**settings, "gap": gap, "smallest": smallest, "width": width},
     }
 
-    def write(job: _Job) -> np.ndarray:
-        lines = normalise_sketch(read_drawing(job.origin), size=size, gap=gap, smallest=smallest, width=width)
+    def write(job: _Job) -> np.ndarray | UserError:
+        try:
+            drawing = read_drawing(job.origin)
+        except UserError as e:  # the others do not need it
+            return e
+        lines = normalise_sketch(drawing, size=size, gap=gap, smallest=smallest, width=width)
         write_image(lines, job.targets["inputs"])
         return lines
 
@@ -319,28 +329,35 @@ def _carry_out(
     jobs: list[_Job],
     source: Path,
     out: Path,
-    write: Callable[[_Job], np.ndarray],
+    write: Callable[[_Job], np.ndarray | UserError],
     warnings: list[str],
     quiet: bool,
     classes: tuple[SceneClass, ...] = (),
 ) -> Drawn:
-    """Write the drawings that an earlier run has not finished."""
+    """Write the drawings that an earlier run has not finished; `write` gives one, or says why there is none."""
     check_apart(source, out, {path.parent for job in jobs for path in job.sources.values()})
-    found = write_folder(
+
+    def share(job: _Job) -> float | UserError:
+        lines = write(job)
+        return lines if isinstance(lines, UserError) else float((lines == 0).mean())
+
+    made = write_folder(
         out,
         record,
         jobs,
         files=lambda job: job.targets.values(),
         done=_Job.done,
-        write=lambda job: float((write(job) == 0).mean()),
+        write=share,
         classes=classes,
         quiet=quiet,
     )
-    empty = [job.origin for job, share in found if share == 0]
+    failures = {job.origin: str(found) for job, found in made if isinstance(found, UserError)}
+    shares = {job.origin: found for job, found in made if isinstance(found, float)}
+    empty = [path for path, found in shares.items() if found == 0]
     if empty:
         warnings.append(f"{empty[0]}: no lines were found in it ({len(empty)} such files)")
     warnings += foreign({path for job in jobs for path in job.targets.values() if path.parent != out})
-    counts = {split: sum(job.split == split for job in jobs) for split in dict.fromkeys(job.split for job in jobs)}
-    layouts = sum("layouts" in job.sources for job in jobs)
-    shares = tuple(share for _, share in found)
-    return Drawn(out, counts, layouts, shares, len(jobs) - len(found), tuple(warnings))
+    drawn = [job for job in jobs if job.origin not in failures]
+    counts = {split: sum(job.split == split for job in drawn) for split in dict.fromkeys(job.split for job in jobs)}
+    layouts, skipped = sum("layouts" in job.sources for job in drawn), len(jobs) - len(made)
+    return Drawn(out, counts, layouts, tuple(shares.values()), skipped, tuple(warnings), tuple(failures.values()))
