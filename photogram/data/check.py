@@ -5,8 +5,9 @@ depths:
 
 - full: every pixel of every file of every split, in parallel;
 - quick, before a training: pairing, classes, the headers of all files and the values of all layouts in
-  `train` and `val`. It decodes no photograph, input or instance map, and beyond `QUICK_SCENES` scenes it stops
-  after `QUICK_SECONDS` and says how many it has read; the rest are still checked when they are loaded.
+  `train` and `val`. It decodes no photograph, input or instance map but a PNG or JPEG without the mark that ends it,
+  and beyond `QUICK_SCENES` scenes it stops after `QUICK_SECONDS` and says how many it has read; the rest are still
+  checked when they are loaded.
 
 Which files belong together depends on what is learned from them: `parts_of` says so of a recipe. Where no recipe is
 named, everything that is there counts: layouts, inputs or both; inputs and photographs that have no name in common, or
