@@ -19,6 +19,7 @@ from photogram.data.preparing import Prepared, check_share, counted, held_out
 from photogram.data.rewriting import read_layout
 from photogram.errors import UserError, nearest
 from photogram.images import LABEL_SUFFIXES, copy_file
+from photogram.nn import color
 from photogram.rasters import (
     RASTER_SUFFIXES,
     bits_of,
@@ -27,11 +28,9 @@ from photogram.rasters import (
     suffix_for,
     write_raster,
 )
-from photogram.scene import SceneClass, read_classes, shape
+from photogram.scene import SceneClass, from_pixels, read_classes, shape, to_levels
 
 Direction = Literal["AtoB", "BtoA"]
-LIGHT = (0.212671, 0.715160, 0.072169)
-"""What linear red, green and blue count in the luminance: the row Y of sRGB's matrix (specification 2.9)."""
 
 
 @dataclass(frozen=True)
@@ -320,12 +319,7 @@ def grey_of(raster: np.ndarray) -> np.ndarray:
     What video calls grey, a sum of the encoded values, is darker of strong colours: with it, colours could not be put
     back exactly.
     """
-    most = {8: 255.0, 16: 65535.0}.get(bits_of(raster), 1.0)
-    encoded = raster.astype(np.float64) / most
-    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded.clip(0) + 0.055) / 1.055) ** 2.4)
-    light = (linear @ np.array(LIGHT))[..., None].clip(0, 1)
-    grey = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    return grey.clip(0, 1).astype(np.float32) if most == 1 else (most * grey + 0.5).astype(raster.dtype)
+    return to_levels(color.grey_of(from_pixels(raster)[None].double()), bits_of(raster))[0]
 
 
 # --- what they share -------------------------------------------------------------------------------------------------
