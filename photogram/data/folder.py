@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from photogram.errors import UserError, nearest
-from photogram.images import LABEL_SUFFIXES, read_labels, read_photo, resize_labels
+from photogram.images import INSTANCE_SUFFIXES, LABEL_SUFFIXES, read_instances, read_labels, read_photo, resize_labels
 from photogram.rasters import (
     RASTER_SUFFIXES,
     Form,
@@ -117,7 +117,7 @@ def pair_files(split: Path, parts: Sequence[Part] = ("layouts",)) -> Pairing:
     photos = by_stem(split / "photos", RASTER_SUFFIXES)
     # A JPEG is refused when read, by name.
     layouts = by_stem(split / "layouts", (*LABEL_SUFFIXES, ".jpg", ".jpeg"), labels)
-    instances = by_stem(split / "instances", LABEL_SUFFIXES, labels)
+    instances = by_stem(split / "instances", INSTANCE_SUFFIXES, labels)
     inputs = by_stem(split / "inputs", RASTER_SUFFIXES, "inputs" in parts)
     asked = [{"layouts": layouts, "inputs": inputs}[part] for part in parts] or [photos]
     stems = set(asked[0]).intersection(*asked[1:])
@@ -290,7 +290,7 @@ class Folder:
         classes = read_labels(pair.layout) if pair.layout else None
         image = read_input(pair.input, self.spec) if pair.input else None
         photo = self._photo(pair.photo) if pair.photo else None
-        instances = read_labels(pair.instances).astype(np.int32) if pair.instances and self.spec.instances else None
+        instances = read_instances(pair.instances) if pair.instances and self.spec.instances else None
         found = [array for array in (classes, image, photo) if array is not None]
         what = "layout" if pair.layout else "input"
         for other, path in ((image, pair.input), (photo, pair.photo), (instances, pair.instances)):
