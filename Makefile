@@ -37,6 +37,7 @@ bench: $(VENV)/.dev
 	$(RUN) benchmarks/loading.py
 	$(RUN) benchmarks/evaluation.py
 	$(RUN) benchmarks/layout_conv.py
+	$(RUN) benchmarks/regions.py
 	$(RUN) benchmarks/startup.py
 	$(RUN) benchmarks/speed.py
 

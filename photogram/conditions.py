@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from photogram.collecting import LAYOUTS
 from photogram.errors import UserError
+from photogram.images import INSTANCE_SUFFIXES
 from photogram.rasters import RASTER_SUFFIXES, kind_of, raster_form, read_raster, resize_raster
 from photogram.scene import Condition, Layout, SceneSpec, Size, check_layout, from_pixels, shape
 
@@ -21,9 +23,9 @@ def open_condition(source: Path, spec: SceneSpec, size: Size | None = None) -> C
     """Read what a network is asked with.
 
     Args:
-        source: a layout, of a network that paints from layouts; its instance map, where it learned from such, and its
-            image, where it needs one too, have the same stem in the folders `instances` and `inputs` beside the
-            layout's. An image of a network that paints from images alone.
+        source: a layout, of a network that paints from layouts; its image, where it needs one too, has the same stem in
+            the folder `inputs` beside the layout's, and so has its instance map in `instances`, where the network was
+            trained with them and there is one. An image of a network that paints from images alone.
         spec: the network's.
         size: height and width to resize to: layouts by the nearest rule, images bicubic, before they become floats.
 
@@ -32,7 +34,7 @@ def open_condition(source: Path, spec: SceneSpec, size: Size | None = None) -> C
     """
     layout, image = None, None
     if spec.num_classes:
-        layout = Layout.open(source, sibling(source, "instances") if spec.instances else None)
+        layout = Layout.open(source, sibling(source, "instances", INSTANCE_SUFFIXES) if spec.instances else None)
         check_layout(layout, spec, str(source))
     if spec.image_channels:
         path = source if layout is None else image_beside(source)
@@ -46,12 +48,12 @@ def open_condition(source: Path, spec: SceneSpec, size: Size | None = None) -> C
     return Condition(layout, image)
 
 
-def sibling(source: Path, folder: str) -> Path | None:
+def sibling(source: Path, folder: str, suffixes: Sequence[str] = RASTER_SUFFIXES) -> Path | None:
     """The file of the same stem in a folder beside the source's own, as data folders have them; never the source."""
     here, stem = source.absolute().parent, source.stem
     if here.name == folder:  # a network that paints from photographs
         return None
-    return next((p for s in RASTER_SUFFIXES if (p := here.parent / folder / f"{stem}{s}").is_file()), None)
+    return next((p for s in suffixes if (p := here.parent / folder / f"{stem}{s}").is_file()), None)
 
 
 def image_beside(layout: Path) -> Path:

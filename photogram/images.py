@@ -1,7 +1,7 @@
 """Files to pixel arrays and back: the only place that decodes and encodes images.
 
-Photographs come out as uint8 RGB, label maps as the integers that the file holds. What a file is follows from its first
-bytes, not from its name. Hostile and damaged files end in one clear `UserError`.
+Photographs come out as uint8 RGB, label maps and instance maps as the integers that the file holds. What a file is
+follows from its first bytes, not from its name. Hostile and damaged files end in one clear `UserError`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from photogram.errors import UserError
 
@@ -29,10 +30,15 @@ It lies below the 179 million at which Pillow refuses by itself, so that this is
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
+INSTANCE_SUFFIXES = (*LABEL_SUFFIXES, ".npy")
+NUMBER_LIMIT = 2**31 - 1
+"""The largest object number."""
+NPY = b"\x93NUMPY"
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # an MPO is opened as a JPEG
 _LABEL_FORMATS = ("PNG", "TIFF", "BMP", "GIF")  # those that give back the integers that were stored
 _ORIENTATION = 0x0112
+_SAMPLE_FORMAT, _SIGNED = 339, 2
 _SUB_BYTE_GREY = {"L;2": 85, "L;4": 17}  # Pillow stretches 2- and 4-bit greys to 0..255
 
 
@@ -181,13 +187,40 @@ def _decode_png(path: Path) -> np.ndarray | None:
 def read_labels(path: str | Path) -> np.ndarray:
     """Read a label map as the integers in the file: uint8 [h, w], or int32 where the file has more than 8 bits.
 
-    Palette PNGs give their indices, never their colours; 1-, 2- and 4-bit greys give 0..1, 0..3 and 0..15.
+    Palette PNGs give their indices, never their colours; 1-, 2- and 4-bit greys give 0..1, 0..3 and 0..15. TIFFs have
+    up to 32 bits; a .npy is [h, w] of any integers and never unpickled.
 
     Raises:
-        UserError: where the file cannot be read, holds colours instead of indices, or was stored in a format
-            that does not give back what was stored, such as JPEG.
+        UserError: where the file cannot be read, holds colours instead of indices, a number beyond `NUMBER_LIMIT`, or
+            was stored in a format that does not give back what was stored, such as JPEG.
     """
+    return _read_integers(Path(path), "not class indices; turn colours into indices with `photogram prepare palette`")
+
+
+def read_instances(path: str | Path) -> np.ndarray:
+    """Read an instance map as the numbers in the file: int32 [h, w], at most `NUMBER_LIMIT`; files as in `read_labels`.
+
+    Raises:
+        UserError: as `read_labels` does.
+    """
+    return _read_integers(
+        Path(path), "not object numbers; store one number a pixel, as grey PNG of 8 or 16 bits, TIFF of 32 or .npy"
+    ).astype(np.int32)
+
+
+def labels_size(path: str | Path) -> tuple[int, int]:
+    """Height and width of a label map or an instance map, from the header alone."""
     path = Path(path)
+    with reading(path):
+        return _npy_size(path) if _is_npy(path) else image_size(path)
+
+
+def _read_integers(path: Path, not_colours: str) -> np.ndarray:
+    """What `read_labels` promises; `not_colours` says what was expected instead of colours, and what to do."""
+    with reading(path):
+        if _is_npy(path):
+            _npy_size(path)
+            return _narrow(np.load(path, allow_pickle=False), path)
     with open_image(path) as image:
         if image.format in ("JPEG", "MPO"):
             raise UserError(f"{path}: is a JPEG, which does not keep class indices; store label maps as PNG")
@@ -196,18 +229,70 @@ def read_labels(path: str | Path) -> np.ndarray:
         if image.mode == "F":
             raise UserError(f"{path}: holds floating-point values, not indices; store label maps as PNG")
         if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N"):
-            raise UserError(
-                f"{path}: holds colours (mode {image.mode}), not class indices; "
-                "turn colours into indices with `photogram prepare palette`"
-            )
+            raise UserError(f"{path}: holds colours (mode {image.mode}), {not_colours}")
         raw = raw_mode(image)
         if image.mode in ("1", "L") and "I" in raw.partition(";")[2]:
             raise UserError(f"{path}: stores white as 0 (mode {raw}); store label maps as PNG")
+        kind = _tiff_integers(image, raw, path)
         stretched = _SUB_BYTE_GREY.get(raw[:3], 1)
         labels = np.array(ImageOps.exif_transpose(image))
+        labels = labels if kind is None else labels.view(kind)
         if labels.dtype in (np.dtype(np.uint8), np.dtype(bool)):
             return labels.astype(np.uint8) // np.uint8(stretched)
-        return labels.astype(np.int32)
+        return _narrow(labels, path)
+
+
+def _tiff_integers(image: ImageFile.ImageFile, raw: str, path: Path) -> type[np.integer] | None:
+    """What the integers of a TIFF are, where Pillow takes them for others: it wraps the unsigned of 32 bits and the
+    signed of 8, and swaps the bytes of the signed that are packed in big-endian files, which are refused."""
+    if not isinstance(image, TiffImageFile):
+        return None
+    if raw.endswith("BS") and image.tile[0].codec_name == "libtiff":
+        raise UserError(f"{path}: holds packed big-endian signed integers, which are not read; store it little-endian")
+    signed = image.tag_v2.get(_SAMPLE_FORMAT, (1,))[0] == _SIGNED
+    if image.mode == "L" and signed:
+        return np.int8
+    return np.uint32 if raw.startswith("I;32") and not signed else None
+
+
+def _narrow(labels: np.ndarray, path: Path) -> np.ndarray:
+    """Integers of any type as uint8 where they are that or bool, else as int32, exactly."""
+    if labels.dtype.itemsize == 1 and labels.dtype.kind in "bu":
+        return np.ascontiguousarray(labels, np.uint8)
+    wide = labels.dtype.itemsize > 4 or labels.dtype.kind == "u"
+    if wide and (int(labels.max()) > NUMBER_LIMIT or int(labels.min()) < ~NUMBER_LIMIT):
+        wrong = (labels > NUMBER_LIMIT) | (labels < ~NUMBER_LIMIT)
+        row, column = np.argwhere(wrong)[0].tolist()
+        raise UserError(
+            f"{path}: holds {labels[row, column]} at (row {row}, column {column}), but {NUMBER_LIMIT} is the largest "
+            "number that is read; number the objects of an image from 1"
+        )
+    return np.ascontiguousarray(labels, np.int32)
+
+
+def _is_npy(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(NPY)) == NPY
+
+
+def _npy_size(path: Path) -> tuple[int, int]:
+    """Height and width that the header of a .npy announces, once it is known to be a map of integers that is whole."""
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, kind = header(file)
+        there = path.stat().st_size - file.tell()
+    if kind.kind not in "biu":
+        raise UserError(f"{path}: holds {kind}, not indices; store integers")
+    if len(shape) != 2 or min(shape) < 1:
+        raise UserError(f"{path}: is an array {list(shape)}; it must be [height, width]")
+    height, width = shape
+    if height * width > PIXEL_LIMIT:
+        raise UserError(f"{path}: {height} x {width} pixels are more than the limit of {PIXEL_LIMIT:,}; refused")
+    if there != height * width * kind.itemsize:
+        expected = height * width * kind.itemsize
+        raise UserError(f"{path}: announces {expected:,} bytes of values but holds {there:,}; damaged or cut short")
+    return height, width
 
 
 def raw_mode(image: ImageFile.ImageFile) -> str:
@@ -324,3 +409,36 @@ def write_image(pixels: np.ndarray | Image.Image, path: str | Path, **options: o
     image.save(encoded, kind, **{**defaults, **options})
     with replacing(path) as file:
         file.write(encoded.getbuffer())
+
+
+def write_labels(labels: np.ndarray, path: str | Path) -> None:
+    """Write class indices or object numbers [h, w] without loss, so that `read_labels` gives them back.
+
+    Args:
+        labels: integers of 0 or more. uint8 is written with 8 bits, others with 16 as PNG and with 32 as TIFF.
+        path: .png, which holds 0..65535; .tif or .npy, which hold 0..`NUMBER_LIMIT`.
+
+    Raises:
+        UserError: where the file cannot hold what there is, naming the number and the bound.
+    """
+    path, least, most = Path(path), int(labels.min()), int(labels.max())
+    suffix, small = path.suffix.lower(), labels.dtype == np.uint8
+    if suffix not in (".png", ".tif", ".tiff", ".npy"):
+        raise UserError(f"{path}: label maps are written as .png, .tif or .npy")
+    bound = 65535 if suffix == ".png" else NUMBER_LIMIT
+    if least < 0 or most > bound:
+        advice = "; a .tif holds it" if bound < most <= NUMBER_LIMIT else ""
+        raise UserError(f"{path}: cannot hold {least if least < 0 else most}, but 0..{bound}{advice}")
+    if suffix == ".png":
+        return write_image(labels if small else labels.astype(np.uint16), path)
+    plain = np.ascontiguousarray(labels if small else labels.astype(np.int32))
+    with replacing(path) as file:
+        if suffix == ".npy":
+            np.save(file, plain, allow_pickle=False)
+        else:
+            Image.fromarray(plain).save(file, "TIFF", compression="tiff_adobe_deflate")
+
+
+def instances_suffix(source: Path) -> str:
+    """How the name of an instance map ends that is made of another: a PNG has room for what was one, or a bitmap."""
+    return ".tif" if source.suffix.lower() in (".tif", ".tiff", ".npy") else ".png"

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from photogram.errors import UserError
-from photogram.images import read_labels, read_photo, resize_labels
+from photogram.images import read_instances, read_labels, read_photo, resize_labels
 from photogram.rasters import write_raster
 
 Size = tuple[int, int]
@@ -172,7 +172,7 @@ class Layout(NamedTuple):
 
     Args:
         classes: class indices, uint8 or wider.
-        instances: object numbers, any integers; equal within an object.
+        instances: object numbers, any integers of 32 bits; equal within an object.
     """
 
     classes: Int[Tensor, "n h w"] | UInt8[Tensor, "n h w"]
@@ -188,7 +188,7 @@ class Layout(NamedTuple):
         classes = read_labels(path)
         if instances is None:
             return Layout(torch.from_numpy(classes)[None])
-        objects = read_labels(instances).astype(np.int32)
+        objects = read_instances(instances)
         if objects.shape != classes.shape:
             raise UserError(f"{instances}: is {shape(objects)}, but the layout {path} is {shape(classes)}")
         return Layout(torch.from_numpy(classes)[None], torch.from_numpy(objects)[None])
@@ -216,7 +216,8 @@ class Layout(NamedTuple):
             columns = torch.arange(size[1], device=maps.device).clamp(max=maps.shape[-1] - 1)
             return maps[:, rows[:, None], columns]
 
-        return Layout(grow(self.classes, void), None if self.instances is None else grow(self.instances, 0))
+        number = None if void is None else 0  # what is repeated goes on being the same object
+        return Layout(grow(self.classes, void), None if self.instances is None else grow(self.instances, number))
 
     def to(self, device: torch.device | str) -> Layout:
         instances = None if self.instances is None else self.instances.to(device, non_blocking=True)

@@ -22,7 +22,7 @@ from photogram.data.check import Finding, Report, check, render
 from photogram.data.folder import Folder
 from photogram.data.prepare import prepare_coco_stuff
 from photogram.errors import UserError
-from photogram.images import read_labels, read_photo
+from photogram.images import read_labels, read_photo, write_labels
 from photogram.rasters import write_raster
 from photogram.scene import SceneClass, SceneSpec, draw, read_classes, write_classes
 
@@ -950,3 +950,35 @@ def test_layouts_and_inputs_belong_together_by_name(world: Path):
     found = by_kind(check(world, quiet=True))
     assert f"layouts/{first.stem}.png: has no input of the stem {first.stem}" in found["layout-without-input"][0]
     assert "layout-without-input" not in by_kind(check(world, learns_from="layouts", quiet=True))
+
+
+# ---- instance maps of 32 bits; windows
+
+
+@pytest.mark.parametrize("suffix", (".npy", ".tif"))
+def test_instance_maps_of_32_bits_are_examined_like_others(world: Path, suffix: str):
+    before = check(world, quiet=True).instances
+    for path in sorted(world.glob("*/instances/*.png")):
+        numbers = read_labels(path).astype(np.int64)
+        write_labels(np.where(numbers == 0, 0, numbers + 2**31 - 3000), path.with_suffix(suffix))
+        path.unlink()
+    assert found(world) == found(world, quick=True) == []
+    assert check(world, quiet=True).instances == before
+    np.save(world / "val/instances/4.npy", np.zeros((3, 4), int))
+    (world / "val/instances/4.tif").unlink(missing_ok=True)
+    expect(world, "size-mismatch", "error", "val/instances/4.npy", "is 3 x 4", quick=True)
+    np.save(world / "val/instances/4.npy", np.full(SIZE, 2**31))
+    expect(world, "unreadable", "error", "val/instances/4.npy", "2147483648", "2147483647", quick=False)
+
+
+def test_scenes_smaller_than_a_window_stop_a_training(world: Path):
+    height, width = SIZE
+    assert found(world, quick=True, size=SIZE, fit="window") == []
+    for size in ((height + 1, width), (height, width + 1)):
+        for quick in (True, False):
+            findings = found(world, quick=quick, size=size, fit="window")
+            assert len(findings) == 6 and {f.kind for f in findings} == {"smaller-than-window"}
+            assert {f.severity for f in findings} == {"error"}
+            assert findings[0].path == str(world / "train/layouts/0.png")
+            assert f"smaller than the window of {size[0]} x {size[1]}; use a smaller --size" in findings[0].message
+        assert only(found(world, quick=True, size=size, fit="crop")).kind == "smaller-than-asked"

@@ -237,9 +237,10 @@ def test_nearest_leaves_blocks() -> None:
     assert coarsen(classes[:9, :5], 3, None, "nearest").shape == (9, 5)
 
 
-def test_objects_are_regions_of_their_own() -> None:
+@pytest.mark.parametrize("second", (700, 65536 * 5 + 1, 2**31 - 1))
+def test_objects_are_regions_of_their_own(second: int) -> None:
     classes = np.full((256, 256), 3, np.uint16)
-    instances = np.repeat([1, 700], 128)[None].repeat(256, axis=0).astype(np.int32)
+    instances = np.repeat([1, second], 128)[None].repeat(256, axis=0).astype(np.int32)
     assert (coarsen(classes, 1, VOID) == 3).all()
     found, objects = coarsen_scene(classes, instances, 1, VOID)
     assert objects is not None and found.dtype == np.uint16 and objects.dtype == np.int32

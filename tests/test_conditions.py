@@ -13,6 +13,7 @@ from photogram.collecting import collect
 from photogram.conditions import open_condition, source_suffixes
 from photogram.errors import UserError
 from photogram.generator import Generator
+from photogram.images import write_labels
 from photogram.rasters import read_raster, resize_raster, write_raster
 from photogram.scene import Condition, Layout, SceneClass, SceneSpec, from_pixels, to_levels
 from photogram.synthesis import synthesize
@@ -186,3 +187,22 @@ def test_folders_without_images_say_so(tmp_path):
     (tmp_path / "in/notes.txt").touch()
     with pytest.raises(UserError, match=r"holds no images \(\.jpg"):
         collect([tmp_path / "in"], None, source_suffixes(SceneSpec(image_channels=1)))
+
+
+def test_instance_maps_are_found_beside_layouts_where_the_network_knows_them(tmp_path):
+    numbers = np.full(SIZE, 2**31 - 1)
+    numbers[:3] = 33005
+    for part in ("layouts", "instances"):
+        (tmp_path / part).mkdir()
+    write_labels(np.zeros(SIZE, np.uint8), tmp_path / "layouts/0.png")
+    write_labels(numbers, tmp_path / "instances/0.tif")
+    layout = open_condition(tmp_path / "layouts/0.png", SceneSpec(CLASSES, SIZE, True)).layout
+    assert layout is not None and layout.instances is not None
+    np.testing.assert_array_equal(layout.instances[0], numbers)
+    layout = open_condition(tmp_path / "layouts/0.png", SceneSpec(CLASSES, SIZE, True), (26, 36)).layout
+    assert layout is not None and layout.instances is not None
+    assert set(layout.instances.unique().tolist()) == {33005, 2**31 - 1}
+    for file, instances in (("0.tif", False), ("1.tif", True)):  # not learned from, and not there
+        (tmp_path / "instances/0.tif").rename(tmp_path / "instances" / file)
+        layout = open_condition(tmp_path / "layouts/0.png", SceneSpec(CLASSES, SIZE, instances)).layout
+        assert layout is not None and layout.instances is None

@@ -16,7 +16,15 @@ from photogram.cli import main
 from photogram.data.drawings import MANIFEST, detector, line_style, prepare_edges, prepare_sketches
 from photogram.data.edges import VERSION, Canny, XDoG, edges, normalise_sketch
 from photogram.errors import UserError
-from photogram.images import image_size, read_drawing, read_labels, read_photo, resize_labels, resize_photo
+from photogram.images import (
+    image_size,
+    read_drawing,
+    read_labels,
+    read_photo,
+    resize_labels,
+    resize_photo,
+    write_labels,
+)
 from photogram.rasters import as_rgb, read_raster, resize_raster, write_raster
 from photogram.scene import SceneClass, read_classes, write_classes
 
@@ -333,3 +341,17 @@ def test_a_sketch_without_ink_is_told(tmp_path: Path) -> None:
     assert made.shares == (0.0,) and (read_labels(tmp_path / "out/empty.png") == 255).all()
     assert any("empty.png: no lines were found in it" in warning for warning in made.warnings)
     assert any("list.txt: left out" in warning for warning in made.warnings)
+
+
+def test_instance_maps_of_32_bits_are_kept(tmp_path: Path) -> None:
+    source = data_folder(tmp_path / "plain")
+    numbers = np.full((48, 64), 2**31 - 1)
+    numbers[:9] = 33005
+    (source / "train/instances/a.png").unlink()
+    write_labels(numbers, source / "train/instances/a.tif")
+    for size in (None, (24, 32)):
+        out = tmp_path / f"out-{size is None}"
+        prepare_edges(source, out=out, detector=Canny(), size=size, quiet=True)
+        expected = numbers if size is None else resize_labels(numbers, size)
+        assert np.array_equal(read_labels(out / "train/instances/a.tif"), expected)
+        assert not (out / "train/instances/a.png").exists()

@@ -15,14 +15,15 @@ from hypothesis import strategies as st
 from photogram.data.folder import Folder, pair_files
 from photogram.errors import UserError
 from photogram.images import (
+    INSTANCE_SUFFIXES,
     LABEL_SUFFIXES,
-    PHOTO_SUFFIXES,
     read_photo,
     resize_labels,
     resize_photo,
     write_image,
+    write_labels,
 )
-from photogram.rasters import write_raster
+from photogram.rasters import RASTER_SUFFIXES, write_raster
 from photogram.scene import Condition, Scene, SceneClass, to_levels, to_pixels, write_classes
 
 SHARED = Path(os.environ.get("PHOTOGRAM_SHARED", Path(__file__).parents[2] / "shared"))
@@ -76,7 +77,7 @@ def parts(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 NAMES = st.tuples(
     st.sampled_from(("", ".", "._")),
     st.sampled_from(("a", "b", "a.b", "0001", "zwei Wörter", "桜", "ok.final")),
-    st.sampled_from((".png", ".jpg", ".JPG", ".tif", ".webp", ".txt", ".partial", "")),
+    st.sampled_from((".png", ".jpg", ".JPG", ".tif", ".webp", ".npy", ".txt", ".partial", "")),
 ).map("".join)
 
 
@@ -96,9 +97,9 @@ def test_files_are_paired_by_stem(tmp_path_factory, photos, layouts, instances, 
         paths = [p for p in sorted((split / folder).glob("*")) if p.name[0] != "." and p.suffix.lower() in suffixes]
         return {p.stem: [q for q in paths if q.stem == p.stem] for p in paths}
 
-    photo_files = known("photos", PHOTO_SUFFIXES)
+    photo_files = known("photos", RASTER_SUFFIXES)
     layout_files = known("layouts", (*LABEL_SUFFIXES, ".jpg", ".jpeg"))
-    instance_files = known("instances", LABEL_SUFFIXES)
+    instance_files = known("instances", INSTANCE_SUFFIXES)
     assert [pair.stem for pair in found.pairs] == sorted(layout_files)
     for pair in found.pairs:
         assert pair.layout == layout_files[pair.stem][0]
@@ -126,6 +127,138 @@ def test_a_folder_with_an_images_name_is_a_stranger(tmp_path):
 
 
 # flips and crops
+
+
+# windows of the files as they are
+
+
+def positions(of: np.ndarray) -> np.ndarray:
+    return np.stack([of // NATIVE[1], of % NATIVE[1]])
+
+
+@MANY
+@given(
+    st.integers(1, NATIVE[0]),
+    st.integers(1, NATIVE[1]),
+    st.booleans(),
+    st.integers(0, 2**64 - 1),
+    st.sampled_from(("photographs", "layouts", "images", "any")),
+)
+def test_a_window_is_the_same_pixels_of_all_files(coded, height, width, flip, draw, learns_from):
+    """Check 10.9: every file tells of each pixel where it was, and all of them tell of one rectangle."""
+    scene = Folder(coded, size=(height, width), fit="window", flip=flip, learns_from=learns_from)[0, draw]
+    assert scene.photo is not None
+    told = [to_levels(scene.photo[0], 16)[..., 0]]
+    if learns_from in ("images", "any"):
+        told.append(to_levels(image_tensor(scene), 16)[..., 0])
+    layout = scene.condition.layout
+    if learns_from in ("layouts", "any"):
+        assert layout is not None and layout.instances is not None and layout.instances.dtype == torch.int32
+        told.append(layout.instances[0].numpy() - FIRST)
+        np.testing.assert_array_equal(layout.classes[0], told[0] % CODES)
+    else:
+        assert layout is None
+    where = told[0].astype(int)
+    rows, columns = positions(where)
+    for other in told[1:]:
+        np.testing.assert_array_equal(other, where)
+    top, left = rows.min(), columns.min()
+    plain = np.arange(NATIVE[0] * NATIVE[1]).reshape(NATIVE)[top : top + height, left : left + width]
+    mirrored = width > 1 and columns[0, 0] > columns[0, -1]
+    np.testing.assert_array_equal(where, plain[:, ::-1] if mirrored else plain)
+    assert flip or not mirrored
+
+
+CODES = 251
+FIRST = 2**31 - 1 - NATIVE[0] * NATIVE[1]
+"""Object numbers that no float of 32 bits holds."""
+
+
+@pytest.fixture(scope="module")
+def coded(tmp_path_factory) -> Path:
+    """One scene whose photograph, input and instance map hold at each pixel the number of the pixel, and whose layout
+    holds a rest of it."""
+    root = tmp_path_factory.mktemp("coded")
+    numbers = ROWS * NATIVE[1] + COLUMNS
+    write_classes([SceneClass(f"c{i}", (0, 0, 0)) for i in range(CODES)], root / "classes.json")
+    for part in ("photos", "inputs", "layouts", "instances"):
+        (root / "train" / part).mkdir(parents=True)
+    for part in ("photos", "inputs"):
+        write_raster(numbers.astype(np.uint16)[..., None], root / f"train/{part}/a.png")
+    write_labels((numbers % CODES).astype(np.uint8), root / "train/layouts/a.png")
+    write_labels(numbers + FIRST, root / "train/instances/a.tif")
+    return root
+
+
+def image_tensor(scene: Scene) -> torch.Tensor:
+    assert scene.condition.image is not None
+    return scene.condition.image[0]
+
+
+def test_windows_reach_all_of_a_file_and_both_ways_round(coded):
+    scenes = Folder(coded, size=(50, 60), fit="window", flip=True)
+    corners, mirrored = set(), 0
+    for draw in range(400):
+        layout = scenes[0, draw].condition.layout
+        assert layout is not None
+        assert layout.instances is not None
+        rows, columns = positions(layout.instances[0].numpy() - FIRST)
+        corners.add((int(rows.min()), int(columns.min())))
+        mirrored += int(columns[0, 0] > columns[0, -1])
+    assert {row for row, _ in corners} == set(range(11)) and {column for _, column in corners} == set(range(31))
+    assert 150 < mirrored < 250
+
+
+def test_a_scene_smaller_than_the_window_is_refused_by_name(coded):
+    assert Folder(coded, size=NATIVE, fit="window")[0, 3].photo is not None
+    assert Folder(coded, fit="window")[0, 3].photo is not None
+    for size in ((61, 90), (60, 91)):
+        words = rf"layouts/a\.png: is 60 x 90, smaller than the window of {size[0]} x {size[1]}; use a smaller --size"
+        with pytest.raises(UserError, match=words):
+            Folder(coded, size=size, fit="window")[0, 0]
+        with pytest.raises(UserError, match=r"photos/a\.png: is 60 x 90, smaller"):
+            Folder(coded, size=size, fit="window", learns_from="photographs")[0, 0]
+
+
+def test_a_run_remembers_that_it_learns_from_windows(coded):
+    assert Folder(coded, size=(8, 8), fit="window").settings()["fit"] == "window"
+
+
+# instance maps
+
+
+@pytest.mark.parametrize("suffix", (".png", ".tif", ".npy"))
+@pytest.mark.parametrize("fit", ("stretch", "crop", "window"))
+def test_object_numbers_are_those_of_the_file(own, suffix, fit):
+    """Check 10.3: 33005, which 16 signed bits cannot hold, and where the file has room the largest there is."""
+    large = 65535 if suffix == ".png" else 2**31 - 1
+    numbers = np.where(COLUMNS < 40, 33005, np.where(ROWS < 30, large, 0))
+    for stem in "ab":
+        (own / f"train/instances/{stem}.png").unlink()
+        write_labels(numbers, own / f"train/instances/{stem}{suffix}")
+    scenes = Folder(own, size=(31, 47), fit=fit, flip=True)
+    found = set()
+    for draw in range(20):
+        layout = scenes[0, draw].condition.layout
+        assert layout is not None and layout.instances is not None and layout.instances.dtype == torch.int32
+        found |= set(layout.instances.unique().tolist())
+    assert found == {0, 33005, large}
+    np.testing.assert_array_equal(parts(Folder(own)[0, 0])[1], numbers)
+
+
+def test_an_instance_map_in_colours_or_too_large_a_number_is_refused(own):
+    """Check 10.9."""
+    path = own / "train/instances/a.png"
+    write_image(np.zeros((*NATIVE, 3), np.uint8), path)
+    with pytest.raises(UserError, match=r"instances/a\.png: holds colours \(mode RGB\), not object numbers; store one"):
+        Folder(own)[0, 0]
+    path.unlink()
+    numbers = np.zeros(NATIVE, np.int64)
+    numbers[12, 34] = 2**31
+    np.save(path.with_suffix(".npy"), numbers)
+    words = r"a\.npy: holds 2147483648 at \(row 12, column 34\), but 2147483647 is the largest number"
+    with pytest.raises(UserError, match=words):
+        Folder(own)[0, 0]
 
 
 @MANY

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,13 +22,17 @@ from PIL import Image
 from photogram import images
 from photogram.errors import UserError
 from photogram.images import (
+    NUMBER_LIMIT,
     image_size,
+    labels_size,
+    read_instances,
     read_labels,
     read_photo,
     replacing,
     resize_labels,
     resize_photo,
     write_image,
+    write_labels,
 )
 
 SHARED = Path(os.environ.get("PHOTOGRAM_SHARED", Path(__file__).parents[2] / "shared"))
@@ -633,3 +638,111 @@ def test_a_folder_that_cannot_be_written_is_an_error_and_nothing_else(tmp_path):
         with pytest.raises(OSError):
             write_image(photo(4, 4), path)
     assert [p.name for p in tmp_path.iterdir()] == ["file"] and (tmp_path / "file").read_bytes() == b"old"
+
+
+# instance maps
+
+
+@MANY
+@given(
+    st.sampled_from((".png", ".tif", ".npy")),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.sampled_from((1, 255, 256, 33005, 65535, 65536, 2**24 + 1, NUMBER_LIMIT)),
+    st.integers(0, 99),
+)
+def test_what_is_written_is_read(folder, suffix, height, width, most, seed):
+    """Check 10.3: no number is lost from an array to a file and back."""
+    numbers = np.random.default_rng(seed).integers(0, most, (height, width), endpoint=True)
+    numbers[0, 0] = most
+    path = folder / f"numbers{suffix}"
+    if suffix == ".png" and most > 65535:
+        with pytest.raises(UserError, match=rf"cannot hold {most}, but 0\.\.65535; a \.tif holds it"):
+            write_labels(numbers, path)
+        return
+    write_labels(numbers, path)
+    found = read_instances(path)
+    assert found.dtype == np.int32 and labels_size(path) == (height, width)
+    np.testing.assert_array_equal(found, numbers)
+    np.testing.assert_array_equal(read_labels(path), numbers)
+    if most < 256:
+        write_labels(numbers.astype(np.uint8), path)
+        assert read_labels(path).dtype == np.uint8
+        np.testing.assert_array_equal(read_labels(path), numbers)
+
+
+def test_what_cannot_be_written_is_refused(tmp_path):
+    for suffix in (".png", ".tif", ".npy"):
+        with pytest.raises(UserError, match=r"cannot hold -1, but 0"):
+            write_labels(np.array([[5, -1]]), tmp_path / f"a{suffix}")
+    with pytest.raises(UserError, match=r"cannot hold 2147483648, but 0\.\.2147483647$"):
+        write_labels(np.array([[2**31]]), tmp_path / "a.tif")
+    with pytest.raises(UserError, match=r"written as \.png, \.tif or \.npy"):
+        write_labels(np.zeros((2, 2), np.uint8), tmp_path / "a.jpg")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("packing", (None, "zlib"))
+@pytest.mark.parametrize("order", ("<", ">"))
+@pytest.mark.parametrize("kind", (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32))
+def test_integers_of_a_tiff_are_read_exactly_or_refused(tmp_path, kind, order, packing):
+    """Pillow alone wraps unsigned 32 bits and signed 8, and swaps the bytes of packed big-endian signed integers."""
+    bounds = np.iinfo(kind)
+    values = np.array([[0, 1, 100], [bounds.min, min(bounds.max, NUMBER_LIMIT), bounds.max // 3]]).astype(kind)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, values, byteorder=order, compression=packing, photometric="minisblack")
+    try:
+        found = read_labels(path)
+    except UserError as e:
+        assert order == ">" and np.dtype(kind).itemsize > 1 and str(e).startswith(f"{path}: ")
+        assert kind == np.uint32 or packing is not None
+    else:
+        np.testing.assert_array_equal(found, values)
+        assert labels_size(path) == (2, 3)
+
+
+@pytest.mark.parametrize("kind", (np.uint32, np.int64, np.uint64))
+def test_numbers_beyond_32_signed_bits_are_refused_by_name(tmp_path, kind):
+    numbers = np.ones((3, 4), kind)
+    numbers[2, 1] = 2**31
+    words = ("2147483648 at (row 2, column 1)", "2147483647 is the largest")
+    np.save(tmp_path / "a.npy", numbers)
+    refusal(read_instances, tmp_path / "a.npy", *words)
+    if kind == np.uint32:
+        tifffile.imwrite(tmp_path / "a.tif", numbers)
+        refusal(read_instances, tmp_path / "a.tif", *words)
+    numbers[2, 1] = 2**31 - 1
+    np.save(tmp_path / "a.npy", numbers)
+    np.testing.assert_array_equal(read_instances(tmp_path / "a.npy"), numbers)
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    (
+        (np.zeros((2, 2)), ("float64, not indices",)),
+        (np.zeros((2, 2, 1), int), ("array [2, 2, 1]", "[height, width]")),
+        (np.zeros((0, 2), int), ("array [0, 2]",)),
+        (np.array([[{}]]), ("object, not indices",)),
+    ),
+)
+def test_arrays_that_are_no_maps_are_refused(tmp_path, array, words):
+    np.save(tmp_path / "a.npy", array)
+    for read in (read_instances, labels_size):
+        refusal(read, tmp_path / "a.npy", *words)
+
+
+def test_arrays_that_are_not_whole_are_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((20, 30), np.int32))
+    whole = (tmp_path / "a.npy").read_bytes()
+    put(tmp_path / "a.npy", whole[:-1])
+    refusal(read_instances, tmp_path / "a.npy", "announces 2,400 bytes", "holds 2,399", "cut short")
+    put(tmp_path / "a.npy", whole.replace(b"(20, 30)", b"(99999, 99999)"[:8].ljust(8)))
+    refusal(read_instances, tmp_path / "a.npy", "cannot be decoded")
+    put(tmp_path / "a.npy", whole.replace(b"(20, 30), }      ", b"(80000, 90000), }"))
+    refusal(read_instances, tmp_path / "a.npy", "80000 x 90000 pixels are more than the limit")
+
+
+def test_instance_maps_in_colours_are_refused(tmp_path):
+    """Check 10.9; what would help a layout does not help here."""
+    write_image(np.zeros((4, 4, 3), np.uint8), tmp_path / "a.png")
+    refusal(read_instances, tmp_path / "a.png", "holds colours (mode RGB), not object numbers", "grey PNG", ".npy")

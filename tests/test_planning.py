@@ -366,6 +366,9 @@ def test_imagined_scenes_are_those_of_the_specification():
         len(scenes) == 5 and scene.photo.shape == (1, 3, 12, 30) and scene.condition.layout.classes.shape == (1, 12, 30)
     )
     assert int(scene.condition.layout.classes.max()) < len(CLASSES) and scene.condition.image is None
+    layout = Imagined(replace(SPEC, size=(12, 30), instances=True), 5)[3, 0].condition.layout
+    assert torch.equal(layout.classes, scene.condition.layout.classes) and layout.instances.shape == (1, 12, 30)
+    assert len(layout.instances.unique()) == 12 * 24 and scene.condition.layout.instances is None
     image, photo = Imagined(SceneSpec((), (12, 30), image_channels=2, photo_channels=1), 5)[3, 0]
     assert image.layout is None and image.image.shape == (1, 2, 12, 30) and photo.shape == (1, 1, 12, 30)
     assert image.image.std() > 0.4 and not torch.equal(image.image[:, :1], photo)

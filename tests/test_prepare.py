@@ -32,7 +32,7 @@ from photogram.data.known_classes import (
 from photogram.data.palette import prepare_palette
 from photogram.data.prepare import number_objects, prepare_camvid, prepare_cityscapes, prepare_coco_stuff
 from photogram.errors import UserError
-from photogram.images import read_labels
+from photogram.images import read_labels, write_labels
 from photogram.scene import read_classes
 
 SHARED = Path(os.environ.get("PHOTOGRAM_SHARED", Path(__file__).parents[2] / "shared"))
@@ -245,6 +245,19 @@ def test_coco_objects_are_told_from_regions() -> None:
     labels = np.array([[0, 7, 7, 100, 100]])
     numbers = np.array([[0, 1, 1, 1, 100]])  # its outline reaches over stuff
     assert number_objects(labels, numbers).tolist() == [[256, 256 * 8 + 1, 256 * 8 + 1, 256 * 8 + 1, 100]]
+
+
+def test_coco_objects_that_touch_stay_apart() -> None:
+    labels = np.full((2, 9), 2)  # three cars in a row, then a bus of label 5
+    labels[:, 6:] = 5
+    numbers = np.repeat([[0, 1, 2, 0, 0]], 2, axis=0).repeat([2, 2, 2, 2, 1], axis=1)
+    numbers[:, 6:] = 3
+    found = number_objects(labels, numbers)
+    assert found[0, ::2].tolist() == [256 * 3, 256 * 3 + 1, 256 * 3 + 2, 256 * 6 + 3, 256 * 6 + 3]
+    assert same_edges(found, numbers)
+    labels, numbers = np.full((1, 256), 2), np.arange(256)[None].copy()
+    numbers[0, 255] = 254  # 255 objects of one class, all that there can be
+    assert len(np.unique(number_objects(labels, numbers))) == 255
 
 
 def test_coco_refusals(tmp_path: Path) -> None:
@@ -487,6 +500,29 @@ def test_palette_proposes_classes(tmp_path: Path) -> None:
     assert [(c.color, c.pixels, c.files) for c in report.colors] == [(RED, 432, 3), (GREEN, 216, 3), (BLUE, 216, 3)]
     assert tree(source) == before
     assert Folder(tmp_path / "out", "train")[(0, 0)].condition.layout is not None
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".npy"])
+def test_palette_keeps_instance_maps_as_they_are(tmp_path: Path, suffix: str) -> None:
+    """Check 10.3."""
+    source = palette_source(tmp_path / "src")
+    (source / "instances").mkdir()
+    most = 65535 if suffix == ".png" else 2**31 - 1
+    numbers = np.where(read_labels(save(blocks(0, 1, 2), tmp_path / "b.png")) == 1, 33005, most)
+    for n in range(4):
+        write_labels(numbers, source / f"instances/{n:02}{suffix}")
+    for skipped in (0, 4):  # the second time all is there
+        made = prepare_palette(source, out=tmp_path / "out", quiet=True)
+        assert [(s.name, s.layouts, s.instances) for s in made.splits] == [("train", 3, 3), ("val", 1, 1)]
+        assert made.warnings == () and made.skipped == skipped
+    scenes = Folder(tmp_path / "out", "train")
+    layout = scenes[1, 0].condition.layout
+    assert scenes.spec.instances and layout is not None and layout.instances is not None
+    assert np.array_equal(layout.instances[0], numbers)
+    (source / f"instances/00{suffix}").unlink()
+    save(np.zeros((12, 24, 3), np.uint8), source / "instances/00.png")
+    with pytest.raises(UserError, match=r"instances/00\.png: holds colours \(mode RGB\), not object numbers"):
+        prepare_palette(source, out=tmp_path / "again", quiet=True)
 
 
 def test_palette_without_splits(tmp_path: Path) -> None:

@@ -181,3 +181,22 @@ def test_what_would_stop_a_training_stops_it_before(data, tmp_path):
     with pytest.raises(UserError, match=r"data/train: has inputs/ but no layouts/, which are needed here"):
         _run_training(asked(data, tmp_path / "run"), CRN())
     assert not (tmp_path / "run").exists()
+
+
+def test_windows_are_learned_from_looked_at_and_kept_to(data, tmp_path):
+    """Inputs and photographs are cut by one window: else three numbers could not say how they belong together."""
+    window = (SIZE[0], SIZE[1] - 4)
+    flags = {"fit": "window", "size": window, "flip": True, "check_memory": False}
+    assert _run_training(asked(data, tmp_path / "run", evaluate_every=60, **flags), Scale()) == 0
+    network = Scaled.from_pretrained(tmp_path / "run")
+    assert network.spec.size == window
+    torch.testing.assert_close(network.gain.flatten(), torch.tensor([1.0, 0.5, -1.0]), atol=0.01, rtol=0)
+    assert json.loads((tmp_path / "run/run.json").read_text())["fit"] == "window"
+    assert (tmp_path / "run/evaluation.jsonl").exists() and list((tmp_path / "run/samples").iterdir())
+    with pytest.raises(UserError, match="fit"):
+        _run_training(asked(data, tmp_path / "run", size=window, steps=140, check_memory=False, flip=True), Scale())
+    with pytest.raises(UserError, match=r"--fit window: needs --size"):
+        _run_training(asked(data, tmp_path / "none", fit="window"), Scale())
+    with pytest.raises(UserError, match="the data would stop the training"):
+        _run_training(asked(data, tmp_path / "none", fit="window", size=(400, 4), check_memory=False), Scale())
+    assert not (tmp_path / "none").exists()

@@ -140,3 +140,20 @@ def test_scenes_are_opened_by_what_a_recipe_learns_from(tmp_path):
     assert len(open_scenes(tmp_path, "train", "images", photos=False)) == 2
     assert size_of_first(tmp_path, "unpaired") == (NATIVE, "photos-00.png")
     assert size_of_first(tmp_path, "photographs") == (NATIVE, "photos-00.png")
+
+
+def test_windows_of_the_files_as_they_are(tmp_path):
+    """Check 10.9: each of the two has a window of its own, of pixels that nothing has resized."""
+    scenes = Unpaired(write(tmp_path, 3, 3), size=(20, 17), fit="window", flip=True)
+    corners = Counter()
+    for draw in range(200):
+        for pixels, index in zip(both(scenes[0, draw]), (0, None), strict=True):
+            index = int(pixels[0, 0, 2]) if index is None else index
+            top, left = int(pixels[..., 0].min()), int(pixels[..., 1].min())
+            plain = picture(index)[top : top + 20, left : left + 17]
+            mirrored = pixels[0, 0, 1] > pixels[0, -1, 1]
+            np.testing.assert_array_equal(pixels, plain[:, ::-1] if mirrored else plain)
+            corners[top, left] += 1
+    assert len(corners) > 90  # of 5 x 20
+    with pytest.raises(UserError, match=r"inputs-00\.png: is \d+ x \d+, smaller than the window of 999 x 17"):
+        Unpaired(tmp_path, size=(999, 17), fit="window")[0, 0]

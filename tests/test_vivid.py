@@ -337,3 +337,12 @@ def test_a_real_photograph_gains_contrast_and_keeps_its_scene() -> None:
 def test_a_gpu_finds_the_same() -> None:
     photo = noise(10, 40, 50, 3)
     assert torch.allclose(vivid(photo.cuda()).cpu(), vivid(photo), atol=1e-4)
+
+
+def test_instance_maps_of_32_bits_are_kept(tmp_path: Path) -> None:
+    source = data_folder(tmp_path / "plain")
+    whole = read_labels(source / "train/instances/a.png").astype(np.int64) * 3_000_000
+    (source / "train/instances/a.png").unlink()
+    np.save(source / "train/instances/a.npy", whole)
+    prepare_vivid(source, out=tmp_path / "out", device="cpu", quiet=True)
+    assert whole.max() > 2**30 and np.array_equal(read_labels(tmp_path / "out/train/instances/a.tif"), whole)

@@ -175,7 +175,9 @@ class Imagined:
             coarse = torch.randint(self.spec.num_classes, (1, 12, 24), generator=draw)
             rows, columns = (torch.arange(n) * m // n for n, m in ((height, 12), (width, 24)))
             kind = torch.uint8 if self.spec.num_classes <= 256 else torch.int32
-            layout = Layout(coarse[:, rows][:, :, columns].to(kind))
+            numbers = torch.arange(coarse.numel(), dtype=torch.int32).view_as(coarse)  # each region an object
+            instances = numbers[:, rows][:, :, columns] if self.spec.instances else None
+            layout = Layout(coarse[:, rows][:, :, columns].to(kind), instances)
 
         def noise(channels: int) -> torch.Tensor:
             return torch.rand(1, channels, height, width, generator=draw) * 2 - 1

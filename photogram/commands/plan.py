@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from photogram import flags
-from photogram.commands.train import FROM, SIZE, parts_for, size_of_first
+from photogram.commands.train import FROM, SIZE, check_window_has_size, parts_for, size_of_first
 from photogram.errors import UserError, unfit
 
 
@@ -31,6 +31,8 @@ class PlanFlags:
     """What it may take, as in 12GB; without it, what is free here."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16: convolutions in bfloat16, the rest in float32; auto: where the device has it."""
+    fit: Literal["stretch", "crop", "window"] = "stretch"
+    """As in train. It changes nothing of what is needed; a window must fit into the first photograph."""
     start_from: Annotated[Path | None, FROM] = None
     """A run or published network to start from."""
     asked_by: Literal["any", "layouts", "images"] = "any"
@@ -57,7 +59,8 @@ def _plan(asked: PlanFlags, recipe: Any) -> int:
 
     from photogram import planning
     from photogram.amounts import parse_memory
-    from photogram.data.unpaired import open_scenes
+    from photogram.data.folder import check_window
+    from photogram.data.unpaired import first_file, open_scenes
     from photogram.recipes import word
     from photogram.room import available_memory
     from photogram.training import Plan, check_plan
@@ -67,8 +70,11 @@ def _plan(asked: PlanFlags, recipe: Any) -> int:
     room = available_memory()
     budget = room if asked.memory is None else parse_memory(asked.memory)
     learns_from = parts_for(recipe, asked.asked_by)
+    check_window_has_size(asked.fit, asked.size)
     size = asked.size or size_of_first(asked.data, learns_from)[0]
-    data = open_scenes(asked.data, "train", learns_from, size=size)
+    data = open_scenes(asked.data, "train", learns_from, size=size, fit=asked.fit)
+    if asked.fit == "window":
+        check_window(size_of_first(asked.data, learns_from)[0], size, first_file(data))
     check_plan(recipe, data, Plan(steps=1, batch_size=asked.batch_size, precision=asked.precision))
     training = planning.Asked(recipe, data.spec, len(data), asked.batch_size, asked.precision, asked.start_from)
     Console(stderr=True).print(

@@ -49,8 +49,9 @@ class TrainFlags:
     """bf16: convolutions in bfloat16, the rest in float32; auto: where the device has it."""
     workers: int = 1
     """Processes that read data ahead."""
-    fit: Literal["stretch", "crop"] = "stretch"
-    """Photographs of another aspect: stretch them, or cover the size and crop a window."""
+    fit: Literal["stretch", "crop", "window"] = "stretch"
+    """Photographs of another size: stretch them; cover the size and crop a window; or cut a window of the size out of
+    them as they are, so that large photographs are learned from in little memory."""
     flip: bool = False
     """Mirror every second scene."""
     start_from: Annotated[Path | None, FROM] = None
@@ -88,6 +89,7 @@ def _run_training(asked: TrainFlags, recipe: Any) -> int:
     main = int(os.environ.get("RANK", "0")) == 0  # torchrun starts many; one of them speaks
     console = Console(stderr=True, quiet=not main)
     size = asked.size
+    check_window_has_size(asked.fit, size)
     if size is None:
         size, name = size_of_first(asked.data, learns_from)
         console.print(f"training at {size[0]} x {size[1]}, the size of {name}; --size takes another")
@@ -105,7 +107,7 @@ def _run_training(asked: TrainFlags, recipe: Any) -> int:
     check_plan(recipe, data, plan)  # before the doctor, who takes longer
     if data.spec.num_classes and data.spec.image_channels:
         console.print("asked by layouts and inputs together; --asked-by images or layouts takes one of them")
-    has_val = _quick_check(asked.data, size, learns_from, console)
+    has_val = _quick_check(asked, size, learns_from, console)
     if asked.check_memory and main and not saved_steps(asked.out / "state"):
         asked_for = Asked(recipe, data.spec, len(data), plan.batch_size, plan.precision, plan.start_from)
         _refuse_what_cannot_fit(asked_for, console)
@@ -127,6 +129,16 @@ def parts_for(recipe: Any, asked_by: Literal["any", "layouts", "images"]) -> Lea
     if asked_by != "any" and recipe.learns_from != "any":
         raise UserError(f"--asked-by {asked_by}: this recipe learns from {recipe.learns_from}; leave it out")
     return asked_by if recipe.learns_from == "any" else recipe.learns_from
+
+
+def check_window_has_size(fit: str, size: tuple[int, int] | None) -> None:
+    """Refuse windows that nobody gave a size: they would be whole photographs, in all the memory that these need.
+
+    Raises:
+        UserError: naming the flag that is missing.
+    """
+    if fit == "window" and size is None:
+        raise UserError("--fit window: needs --size, the height and width of the windows")
 
 
 def _refuse_what_cannot_fit(asked: Asked, console: Console) -> None:
@@ -178,11 +190,12 @@ def _judge(asked: TrainFlags, learns_from: LearnsFrom, size: tuple[int, int], ha
     return Watch(open_scenes(asked.data, "val", learns_from, size=size, fit=asked.fit), load_lpips())
 
 
-def _quick_check(data: Path, size: tuple[int, int], learns_from: LearnsFrom, console: Console) -> bool:
+def _quick_check(asked: TrainFlags, size: tuple[int, int], learns_from: LearnsFrom, console: Console) -> bool:
     """Stop for what would stop the training, mention the rest, a line a kind; whether there is a val to look at."""
     from photogram.data.check import check, render
 
-    report = check(data, quick=True, size=size, learns_from=learns_from, quiet=console.quiet)
+    data = asked.data
+    report = check(data, quick=True, size=size, fit=asked.fit, learns_from=learns_from, quiet=console.quiet)
     if report.stops_training:
         render(report, console)
         raise UserError(f"{data}: the data would stop the training; mend what is listed above")

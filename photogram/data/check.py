@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from photogram.data.examine import Facts, Files, Finding, Severity, examine
-from photogram.data.folder import Pairing
+from photogram.data.folder import Fit, Pairing, is_smaller
 from photogram.data.naming import Kind, damage, kind_of, pairings_of
 from photogram.data.report import SEVERITIES, ClassRow, InstanceCount, Report, SplitCount, forms_of, render
 from photogram.errors import UserError
@@ -53,6 +53,7 @@ def check(
     *,
     quick: bool = False,
     size: Size | None = None,
+    fit: Fit = "stretch",
     learns_from: LearnsFrom | None = None,
     quiet: bool = False,
 ) -> Report:
@@ -62,6 +63,7 @@ def check(
         root: the folder with the splits, and with `classes.json` where they have layouts.
         quick: only what can be done in seconds, see the module's text.
         size: height and width at which a training will show the photographs, to say which are smaller.
+        fit: how it will bring them there; windows cannot be cut out of smaller ones.
         learns_from: what a recipe asks of it; None takes it for what it holds.
         quiet: show no progress.
 
@@ -76,7 +78,7 @@ def check(
     classes = _classes(root, found) if "layouts" in kind.parts else None
     pairings = pairings_of(root, quick, kind, found)
     scenes = [files for split, pairing in pairings.items() for files in _scenes(split, pairing, quick, kind)]
-    facts = _examine_all(scenes, classes, quick, quiet)
+    facts = _examine_all(scenes, classes, quick, quiet, size if fit == "window" else None)
     if len(facts) < len(scenes):
         message = f"the quick check read {len(facts)} of {len(scenes)} scenes; the rest are checked when loaded"
         found.append(Finding("not-all-read", "note", str(root), f"{message}, or now by `photogram check {root}`"))
@@ -86,7 +88,7 @@ def check(
         *_never_seen(rows, root),
         *_duplicates(facts),
         *_grey_photos(facts),
-        *_sizes_differ(facts, root, size),
+        *_sizes_differ(facts, root, None if fit == "window" else size),
         *_forms_differ(facts, kind),
     ]
     return Report(
@@ -134,7 +136,9 @@ def _scenes(split: str, pairing: Pairing, quick: bool, kind: Kind) -> Iterator[F
         yield Files(split, None, photo, None, "warning")
 
 
-def _examine_all(scenes: list[Files], classes: tuple[SceneClass, ...] | None, quick: bool, quiet: bool) -> list[Facts]:
+def _examine_all(
+    scenes: list[Files], classes: tuple[SceneClass, ...] | None, quick: bool, quiet: bool, window: Size | None
+) -> list[Facts]:
     """Examine scenes in threads, since decoders let others run; what is kept of a scene is small."""
     limit = QUICK_SCENES if quick else len(scenes)
     if len(scenes) > limit:  # so that what is read in time is spread evenly
@@ -144,7 +148,7 @@ def _examine_all(scenes: list[Files], classes: tuple[SceneClass, ...] | None, qu
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     def one(files: Files) -> Facts:
-        return examine(files, classes, quick)
+        return examine(files, classes, quick, window)
 
     workers, what = min(workers, 16), "quick check" if quick else "check"
     with ThreadPoolExecutor(workers) as pool, progress(what, len(scenes), quiet=quiet) as advance:
@@ -272,10 +276,7 @@ def _sizes_differ(facts: list[Facts], root: Path, size: Size | None) -> Iterator
             "cropping to one size keeps shapes, stretching does not"
         )
         yield Finding("sizes-differ", "note", str(root / "train"), message)
-    if size is None:
-        return
-    smaller = sum(h < size[0] or w < size[1] for h, w in sizes)
-    if smaller:
+    if size is not None and (smaller := sum(is_smaller(found, size) for found in sizes)):
         message = f"{smaller} of {len(sizes)} scenes are smaller than {shape(size)} and will be enlarged"
         yield Finding("smaller-than-asked", "note", str(root / "train"), message)
 

@@ -43,7 +43,7 @@ STRENGTHS = {1: Strength(4, 2, 4), 2: Strength(8, 4, 8), 3: Strength(16, 8, 16)}
 """The three strengths of the specification of CRN, section 8.1."""
 
 _ROWS = 256  # the height that the numbers of a strength are for
-_OBJECTS = 65536  # object numbers lie below
+_OBJECTS = 1 << 32  # object numbers lie below
 _HEADINGS = ((0, 1), (1, 0), (0, -1), (-1, 0))  # (down, right): along the top of a pixel, its right, bottom and left
 
 

@@ -23,12 +23,14 @@ from photogram.errors import UserError, unfit
 from photogram.images import (
     PHOTO_SUFFIXES,
     copy_file,
+    instances_suffix,
     read_drawing,
     read_photo,
     replacing,
     resize_labels,
     resize_photo,
     write_image,
+    write_labels,
 )
 from photogram.rasters import as_rgb, raster_form, read_raster, resize_raster, write_raster
 from photogram.scene import SceneClass, Size
@@ -181,7 +183,8 @@ def _job(split: str, photo: Path, out: Path, size: Size | None, scene: SourceSce
             sources["instances"] = scene.instances
     for part in ("layouts", "instances"):
         if part in sources:
-            targets[part] = out / split / part / f"{photo.stem}.png"
+            ending = instances_suffix(sources[part]) if part == "instances" else ".png"
+            targets[part] = out / split / part / f"{photo.stem}{ending}"
     targets["inputs"] = out / split / "inputs" / f"{photo.stem}.png"
     return _Job(split, photo.stem, sources, targets, scene)
 
@@ -202,8 +205,7 @@ def _copy(job: _Job, photo: np.ndarray, classes: int, size: Size | None) -> None
         check_fit(job.scene, layout, objects)
         for part, labels in (("instances", objects), ("layouts", layout)):
             if labels is not None:
-                labels = labels.astype(np.uint16) if part == "instances" else labels
-                write_image(labels if size is None else resize_labels(labels, size), job.targets[part])
+                write_labels(labels if size is None else resize_labels(labels, size), job.targets[part])
     if size is None:
         copy_file(job.origin, job.targets["photos"])
     else:

@@ -16,8 +16,9 @@ from typing import Literal, TypeVar
 import numpy as np
 from PIL import Image
 
+from photogram.data.folder import is_smaller, smaller_than
 from photogram.errors import UserError
-from photogram.images import image_size, open_image, read_labels
+from photogram.images import labels_size, open_image, read_instances, read_labels
 from photogram.rasters import Form, OutOfRange, as_rgb, raster_form, read_raster
 from photogram.scene import SceneClass, Size, shape, void_of
 
@@ -114,11 +115,12 @@ class _Header:
     palette: np.ndarray | None
 
 
-def examine(files: Files, classes: tuple[SceneClass, ...] | None, quick: bool) -> Facts:
+def examine(files: Files, classes: tuple[SceneClass, ...] | None, quick: bool, window: Size | None = None) -> Facts:
     """Look at the files of one scene. Quick: headers, ends and the layout's values; else every pixel of every file.
 
     Args:
         classes: what the layouts may hold, or None where that is not known.
+        window: height and width that a training will cut out of them, if it does.
     """
     facts = Facts(files.split)
     size, labels = None, None
@@ -133,6 +135,9 @@ def examine(files: Files, classes: tuple[SceneClass, ...] | None, quick: bool) -
         found = _photo(files.photo, files.damage, quick, facts)
         _compare(found, size, files.photo, files, facts)
         facts.size = size or found
+    first = files.first or files.photo
+    if window is not None and facts.size is not None and first is not None and is_smaller(facts.size, window):
+        facts.add("smaller-than-window", files.damage, first, smaller_than(facts.size, window))
     if files.instances is not None:
         found, instances = _instances(files.instances, files.damage, quick, facts)
         same = _compare(found, size, files.instances, files, facts)
@@ -155,7 +160,9 @@ def _attempt(read: Callable[[Path], T], path: Path, kind: str, severity: Severit
 
 
 def _read_header(path: Path) -> _Header:
-    size = image_size(path)
+    size = labels_size(path)
+    if path.suffix.lower() == ".npy":
+        return _Header(size, "NPY", "", None)
     with open_image(path) as image:
         colours = image.getpalette("RGB") if image.mode == "P" else None
         palette = None if colours is None else np.array(colours, dtype=np.uint8).reshape(-1, 3)
@@ -188,7 +195,8 @@ def _read_indices(
         kind = f"colour-{what}"
     if not decode and kind == "unreadable":
         return header, None
-    return header, _attempt(read_labels, path, kind, severity, facts)
+    read = read_labels if what == "layout" else read_instances
+    return header, _attempt(read, path, kind, severity, facts)
 
 
 def _layout(
@@ -336,6 +344,8 @@ def _photo(path: Path, severity: Severity, quick: bool, facts: Facts) -> Size | 
 
 def _instances(path: Path, severity: Severity, quick: bool, facts: Facts) -> tuple[Size | None, np.ndarray | None]:
     header, instances = _read_indices(path, "instances", severity, not quick, facts)
+    if header is not None and instances is not None and header.mode in ("1", "L", "P"):
+        instances = np.where(instances == 255, 0, instances)  # COCO-Stuff's 8-bit files have it where no object is
     return header and header.size, instances
 
 
@@ -344,12 +354,9 @@ def _cross(
 ) -> None:
     """Find objects that lie in several classes.
 
-    0 stands for no object, as does 255 in 8-bit files (COCO-Stuff's use); void pixels belong to whatever they
-    lie in.
+    0 stands for no object; void pixels belong to whatever they lie in.
     """
     inside = instances != 0
-    if instances.dtype == np.uint8:
-        inside &= instances != 255
     void = void_of(classes or ())
     if void is not None:
         inside &= labels != void

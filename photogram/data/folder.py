@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from photogram.errors import UserError, nearest
-from photogram.images import LABEL_SUFFIXES, read_labels, read_photo, resize_labels
+from photogram.images import INSTANCE_SUFFIXES, LABEL_SUFFIXES, read_instances, read_labels, read_photo, resize_labels
 from photogram.rasters import (
     RASTER_SUFFIXES,
     Form,
@@ -42,7 +42,8 @@ from photogram.scene import (
     shape,
 )
 
-Fit = Literal["stretch", "crop"]
+Fit = Literal["stretch", "crop", "window"]
+"""How a scene is brought to another size, see `Folder`."""
 Part = Literal["layouts", "inputs"]
 """A folder of a split that says what a photograph shows."""
 WHAT: dict[str, str] = {"layouts": "layout", "inputs": "input", "photos": "photograph"}
@@ -117,7 +118,7 @@ def pair_files(split: Path, parts: Sequence[Part] = ("layouts",)) -> Pairing:
     photos = by_stem(split / "photos", RASTER_SUFFIXES)
     # A JPEG is refused when read, by name.
     layouts = by_stem(split / "layouts", (*LABEL_SUFFIXES, ".jpg", ".jpeg"), labels)
-    instances = by_stem(split / "instances", LABEL_SUFFIXES, labels)
+    instances = by_stem(split / "instances", INSTANCE_SUFFIXES, labels)
     inputs = by_stem(split / "inputs", RASTER_SUFFIXES, "inputs" in parts)
     asked = [{"layouts": layouts, "inputs": inputs}[part] for part in parts] or [photos]
     stems = set(asked[0]).intersection(*asked[1:])
@@ -201,7 +202,8 @@ class Folder:
         split: `train` or `val` (any folder of that shape).
         size: height and width; None keeps each file's own size.
         fit: `stretch` resizes photograph, input and layout to `size`; `crop` keeps their aspect, covers `size` and cuts
-            a window out of it, drawn anew each time in training.
+            a window out of it, drawn anew each time in training; `window` resizes nothing and cuts such a window out of
+            the files as they are, and refuses those that are smaller.
         flip: mirror every second draw.
         photos: leave out what has no photograph.
         learns_from: which parts of the folder are read, see `parts_of`; not `unpaired`.
@@ -295,7 +297,7 @@ class Folder:
         classes = read_labels(pair.layout) if pair.layout else None
         image = read_input(pair.input, self.spec) if pair.input else None
         photo = self._photo(pair.photo) if pair.photo else None
-        instances = read_labels(pair.instances).astype(np.int32) if pair.instances and self.spec.instances else None
+        instances = read_instances(pair.instances) if pair.instances and self.spec.instances else None
         found = [array for array in (classes, image, photo) if array is not None]
         what = "layout" if pair.layout else "input"
         for other, path in ((image, pair.input), (photo, pair.photo), (instances, pair.instances)):
@@ -303,7 +305,8 @@ class Folder:
                 raise UserError(f"{path}: is {shape(other)}, but its {what} {pair.first.name} is {shape(found[0])}")
         if classes is not None:
             check_layout(Layout(torch.from_numpy(classes)[None]), self.spec, str(pair.layout))
-        view = View((found[0].shape[0], found[0].shape[1]), self.size, self.fit, self.flip, np.random.default_rng(draw))
+        native = (found[0].shape[0], found[0].shape[1])
+        view = View(native, self.size, self.fit, self.flip, np.random.default_rng(draw), pair.first)
         layout = None
         if classes is not None:
             objects = None if instances is None else torch.from_numpy(view.labels(instances))[None]
@@ -325,12 +328,19 @@ class View:
         fit: as in `Folder`.
         flip: mirror every second draw.
         draw: draws whether to mirror, and the window.
+        first: one of the files, for messages.
+
+    Raises:
+        UserError: where a window of the files is asked for that is larger than they are.
     """
 
-    def __init__(self, native: Size, size: Size | None, fit: Fit, flip: bool, draw: np.random.Generator):
+    def __init__(self, native: Size, size: Size | None, fit: Fit, flip: bool, draw: np.random.Generator, first: Path):
         mirrored, place = draw.random() < 0.5, draw.random(2)
         size = size or native
         self.whole, self.mirrored = size, flip and mirrored
+        if fit == "window":
+            check_window(native, size, first)
+            self.whole = native
         if fit == "crop":  # cover the size, keeping the aspect
             scale = max(size[0] / native[0], size[1] / native[1])
             self.whole = (max(size[0], round(native[0] * scale)), max(size[1], round(native[1] * scale)))
@@ -347,7 +357,28 @@ class View:
 
     def _cut(self, array: np.ndarray) -> np.ndarray:
         cut = array[self.window]
-        return np.ascontiguousarray(cut[:, ::-1] if self.mirrored else cut)
+        # A copy: of one column, NumPy takes what runs backwards for contiguous, and torch does not.
+        return cut[:, ::-1].copy() if self.mirrored else np.ascontiguousarray(cut)
+
+
+def is_smaller(native: Size, window: Size) -> bool:
+    """Whether a window does not lie within a file."""
+    return native[0] < window[0] or native[1] < window[1]
+
+
+def smaller_than(native: Size, window: Size) -> str:
+    """What is wrong with a file that is smaller than the window, and what to do."""
+    return f"is {shape(native)}, smaller than the window of {shape(window)}; use a smaller --size or --fit crop"
+
+
+def check_window(native: Size, window: Size, path: Path) -> None:
+    """Refuse a file that is smaller than the window that is to be cut out of it.
+
+    Raises:
+        UserError: naming the file and both sizes.
+    """
+    if is_smaller(native, window):
+        raise UserError(f"{path}: {smaller_than(native, window)}")
 
 
 def with_forms(spec: SceneSpec, image: Form | None, photo: Form | None) -> SceneSpec:

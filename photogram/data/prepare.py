@@ -25,7 +25,7 @@ from photogram.data.known_classes import (
     cityscapes_35,
     coco_stuff,
 )
-from photogram.data.preparing import Labels, Plan, Prepared, Read, SourceScene, carry_out, read_objects, renumber
+from photogram.data.preparing import Labels, Plan, Prepared, Read, SourceScene, carry_out, read_objects
 from photogram.data.rewriting import split_scenes
 from photogram.errors import UserError
 from photogram.images import PHOTO_SUFFIXES, read_labels
@@ -372,3 +372,23 @@ def _names(path: Path) -> list[str]:
     """The stems that a list names: one a line, with or without folders, suffix, `_L`, and a second column."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return [Path(line.split()[0]).stem.removesuffix("_L") for line in lines if line.strip()]
+
+
+def renumber(path: Path, labels: np.ndarray, table: dict[int, int], known: str) -> np.ndarray:
+    """Send label values to class indices: uint8 [h, w].
+
+    Raises:
+        UserError: naming the first pixel whose value is not in the table; `known` says what is.
+    """
+    values = [v for v in table if 0 <= v <= 65535]
+    lookup = np.full(65536, -1, np.int32)
+    lookup[values] = [table[v] for v in values]
+    wide = labels.astype(np.int32)
+    if -1 in table:
+        wide[wide == -1] = 65535
+        lookup[65535] = table[-1]
+    classes = np.where((wide >= 0) & (wide < 65536), lookup[wide & 65535], -1)
+    if (classes < 0).any():
+        row, column = np.argwhere(classes < 0)[0]
+        raise UserError(f"{path}: label {labels[row, column]} at (row {row}, column {column}); known are {known}")
+    return classes.astype(np.uint8)

@@ -11,7 +11,15 @@ import numpy as np
 
 from photogram.data.carrying import check_apart, foreign, is_done, record_of, summed, write_folder
 from photogram.errors import UserError
-from photogram.images import copy_file, image_size, read_labels, write_image
+from photogram.images import (
+    NUMBER_LIMIT,
+    copy_file,
+    image_size,
+    instances_suffix,
+    read_instances,
+    write_image,
+    write_labels,
+)
 from photogram.scene import SceneClass, shape
 
 
@@ -45,7 +53,7 @@ class Labels(NamedTuple):
     layout: np.ndarray
     """Class indices, uint8 or uint16 [h, w]."""
     instances: np.ndarray | None = None
-    """Object numbers, 0..65535, [h, w]; None where the scene has no instance map."""
+    """Object numbers, 0..`NUMBER_LIMIT`, [h, w]; None where the scene has no instance map."""
     warning: str | None = None
 
 
@@ -192,7 +200,7 @@ def _files(item: SourceScene, out: Path) -> list[tuple[Path, Path]]:
     if item.photo:
         pairs.append((item.photo, split / "photos" / f"{item.stem}{item.photo.suffix.lower()}"))
     if item.instances:
-        pairs.append((item.instances, split / "instances" / f"{item.stem}.png"))
+        pairs.append((item.instances, split / "instances" / f"{item.stem}{instances_suffix(item.instances)}"))
     return pairs
 
 
@@ -204,7 +212,7 @@ def _write(read: Read, item: SourceScene, out: Path) -> list[str]:
     if item.photo and not is_done(item.photo, targets[item.photo]):
         copy_file(item.photo, targets[item.photo])
     if item.instances and instances is not None:
-        write_image(instances.astype(np.uint16), targets[item.instances])
+        write_labels(instances.astype(np.int32), targets[item.instances])
     write_image(layout, targets[item.layout])
     return [warning] if warning else []
 
@@ -224,37 +232,17 @@ def check_fit(item: SourceScene, layout: np.ndarray, instances: np.ndarray | Non
 
 
 def read_objects(item: SourceScene) -> np.ndarray | None:
-    """The object numbers of an item as they are in its file, 0..65535; None where it has none.
+    """The object numbers of an item as they are in its file, int32 of 0 or more; None where it has none.
 
     Raises:
         UserError: where the file cannot be read as such.
     """
     if item.instances is None:
         return None
-    objects = read_labels(item.instances)
-    if int(objects.min()) < 0 or int(objects.max()) > 65535:
-        raise UserError(f"{item.instances}: object numbers {objects.min()}..{objects.max()} are outside 0..65535")
+    objects = read_instances(item.instances)
+    if int(objects.min()) < 0:
+        raise UserError(f"{item.instances}: object number {objects.min()} is outside 0..{NUMBER_LIMIT}")
     return objects
-
-
-def renumber(path: Path, labels: np.ndarray, table: dict[int, int], known: str) -> np.ndarray:
-    """Send label values to class indices: uint8 [h, w].
-
-    Raises:
-        UserError: naming the first pixel whose value is not in the table; `known` says what is.
-    """
-    values = [v for v in table if 0 <= v <= 65535]
-    lookup = np.full(65536, -1, np.int32)
-    lookup[values] = [table[v] for v in values]
-    wide = labels.astype(np.int32)
-    if -1 in table:
-        wide[wide == -1] = 65535
-        lookup[65535] = table[-1]
-    classes = np.where((wide >= 0) & (wide < 65536), lookup[wide & 65535], -1)
-    if (classes < 0).any():
-        row, column = np.argwhere(classes < 0)[0]
-        raise UserError(f"{path}: label {labels[row, column]} at (row {row}, column {column}); known are {known}")
-    return classes.astype(np.uint8)
 
 
 def counted(scenes: Sequence[tuple[str, Collection[str]]]) -> tuple[PreparedSplit, ...]:

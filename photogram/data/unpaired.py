@@ -108,7 +108,10 @@ class Unpaired:
         path, other, rng = self._files(index, draw)
         image = read_input(path, self.spec)
         photo = read_as(other, self.spec.photo_channels, self.spec.photo_bits)
-        views = [View((a.shape[0], a.shape[1]), self.size, self.fit, self.flip, rng) for a in (image, photo)]
+        views = [
+            View((a.shape[0], a.shape[1]), self.size, self.fit, self.flip, rng, file)
+            for a, file in ((image, path), (photo, other))
+        ]
         return Scene(Condition(image=views[0](image)), views[1](photo))
 
 
@@ -157,7 +160,7 @@ def open_scenes(
         split: `train` or `val`.
         learns_from: the recipe's.
         size: height and width; None keeps each file's own.
-        fit: stretch or crop.
+        fit: as in `Folder`.
         flip: mirror every second draw.
         photos: leave out what has no photograph.
 

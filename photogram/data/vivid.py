@@ -25,7 +25,7 @@ from photogram.data.carrying import RECORD, check_apart, is_done
 from photogram.data.preparing import Plan, Prepared, SourceScene, carry_out_with, check_fit, read_objects, targets
 from photogram.data.rewriting import folder_scenes, read_layout
 from photogram.errors import UserError
-from photogram.images import copy_file, read_photo, resize_labels, resize_photo, write_image
+from photogram.images import copy_file, read_photo, resize_labels, resize_photo, write_image, write_labels
 from photogram.scene import Size
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -281,7 +281,7 @@ def _write(
             copy_file(item.photo, paths["photos"])
     if objects is not None:
         objects = objects if size is None else resize_labels(objects, size)
-        write_image(objects.astype(np.uint16), paths["instances"])
+        write_labels(objects, paths["instances"])
     write_image(layout if size is None else resize_labels(layout, size), paths["layouts"])
 
 
