@@ -62,9 +62,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--size", type=int, nargs=2, default=(192, 256))
     parser.add_argument("--sheet", type=Path)
-    parser.add_argument(
-        "--shown", nargs="+", default=["0001TP_008370", "0006R0_f03540", "0016E5_07860", "0016E5_08460"]
-    )
+    parser.add_argument("--shown", nargs="+", default=SHOWN)
     asked, more = parser.parse_known_args()
     for name, flags in OBJECTIVES.items():
         command = [sys.executable, "-m", "photogram", "train", "pix2pix", *SMALL, *flags, "--flip", *more]

@@ -25,12 +25,13 @@ from photogram.generator import CONFIG, Generator, NoOptions, Reader, UnaskedGen
 from photogram.images import replacing, write_image
 from photogram.metrics.brackets import Brackets, write_brackets
 from photogram.metrics.cache import kept
-from photogram.metrics.evaluate import Judges, Reals, look, look_at, measured, provenance, reals_of
+from photogram.metrics.evaluate import Judges, look, look_at, measured, provenance
 from photogram.metrics.features import Seen, load_extractor
 from photogram.metrics.imported import ImportedSegmenter
 from photogram.metrics.lpips import load_lpips
 from photogram.metrics.pictures import Pictures
 from photogram.metrics.protocol import Protocol, load_protocol
+from photogram.metrics.reals import Reals, reals_of
 from photogram.metrics.result import Repeats, Result, protocols_differ, provenances_differ, read_result
 from photogram.metrics.shipped import FOLDER, shipped
 from photogram.metrics.table import contact_sheet, most_different, page

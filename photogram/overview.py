@@ -15,7 +15,7 @@ from photogram.outputs import writing
 from photogram.paintings import SHEET, Place
 from photogram.rasters import read_rgb
 from photogram.scene import Scene, SceneSpec
-from photogram.sheets import scene_tiles, sheet, shrunk_size
+from photogram.sheets import scene_tiles, sheet_of, shrunk_size
 
 ROWS, TILE = 24, 512
 """How many paintings a sheet shows at most, and how many pixels a side of a tile has at most."""
@@ -43,12 +43,8 @@ def draw_overview(
             failures.append(f"{e}; left out of the sheet")
     if not rows:
         return None, failures
-    known = ("layout", "condition", "painting", "photograph")
-    columns = [c for c in known if any(c in tiles for _, tiles in rows)]
-    blanks = [np.full_like(next(iter(tiles.values())), 255) for _, tiles in rows]
-    full = [(name, [tiles.get(c, b) for c in columns]) for (name, tiles), b in zip(rows, blanks, strict=True)]
     with writing(out):
-        write_image(sheet(columns, full), out / SHEET)
+        write_image(sheet_of(rows, 255), out / SHEET)
     return out / SHEET, failures
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple, cast, get_args
@@ -14,6 +14,7 @@ from photogram.collecting import SETTINGS, Item, is_there, plain
 from photogram.errors import UserError
 from photogram.locking import held
 from photogram.outputs import difference, read_record, write_record, writing
+from photogram.precision import Precision, resolved
 from photogram.rasters import as_rgb, kind_of, suffix_for, write_raster
 from photogram.scene import SceneSpec
 from photogram.sheets import numbered
@@ -46,6 +47,11 @@ def format_for(spec: SceneSpec, asked: str | None) -> Format:
     if channels not in held:
         raise UserError(f"--format {format}: cannot hold {kind_of(channels, bits)}, which is painted here; use tif")
     return cast(Format, format)
+
+
+def bits_for(spec: SceneSpec, format: Format) -> int:
+    """The bits that a channel of a network's paintings has in files of this type."""
+    return 8 if format in OF_8_BITS else spec.photo_bits
 
 
 def write_paintings(paintings: list[np.ndarray], target: Path) -> None:
@@ -155,6 +161,39 @@ def forget(out: Path) -> None:
         (out / SETTINGS).unlink()
 
 
+@contextmanager
+def begun(
+    out: Path, settings: Mapping[str, object], names: set[str], bits: int, source: str | Path | None, overwrite: bool
+) -> Iterator[Literal["fp32", "bf16"]]:
+    """Hold a folder that is new, or was begun with the same settings; gives the precision in which it is painted.
+
+    Args:
+        out: the folder.
+        settings: what decides every byte of a painting; its `precision` is what is asked for, and `auto` goes on as the
+            folder was begun.
+        names: of the paintings to come, without suffixes.
+        bits: that they are kept in.
+        source: where the generator was loaded from, to be noted.
+        overwrite: whatever it was begun with; the old paintings of these names are removed.
+
+    Raises:
+        UserError: where it was begun otherwise, holds something else, is in use or cannot be written.
+    """
+    refuse_strangers(out)
+    with only_one(out):
+        started = read_settings(out)
+        precision = resolved(cast(Precision, settings["precision"]), None if overwrite else started, bits)
+        settings = {**settings, "precision": precision}
+        if started is not None and overwrite:
+            make_room(out, started, settings, names)
+        agree(out, None if overwrite else started, settings, source)
+        try:
+            yield precision
+        finally:
+            if started is None:
+                forget(out)
+
+
 def refuse_strangers(out: Path) -> None:
     """Refuse a folder with anything in it that is no folder of paintings, before anything is written there."""
     if not out.is_dir() or (out / SETTINGS).exists():
@@ -171,10 +210,12 @@ def read_settings(out: Path) -> dict[str, object] | None:
     return None if found is None else {"compile": False} | found  # before there was such a setting
 
 
-def agree(out: Path, started: dict[str, object] | None, settings: dict[str, object], source: str | Path | None) -> None:
+def agree(
+    out: Path, started: dict[str, object] | None, settings: Mapping[str, object], source: str | Path | None
+) -> None:
     """Write `synthesis.json`, or refuse to go on with a folder that was begun otherwise."""
     if started is None:
-        return write_record(out / SETTINGS, settings | {"source": None if source is None else str(source)})
+        return write_record(out / SETTINGS, {**settings, "source": None if source is None else str(source)})
     differs = difference(started, settings)
     if differs is not None:
         raise UserError(
@@ -182,7 +223,7 @@ def agree(out: Path, started: dict[str, object] | None, settings: dict[str, obje
         )
 
 
-def make_room(out: Path, started: dict[str, object], settings: dict[str, object], names: set[str]) -> None:
+def make_room(out: Path, started: dict[str, object], settings: Mapping[str, object], names: set[str]) -> None:
     """Remove the old paintings of these names, before anything says that the folder was begun anew.
 
     Raises:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,19 +25,8 @@ from photogram.generator import UnaskedGenerator
 from photogram.images import resize_photo, write_image
 from photogram.interrupts import Interrupted, stopping_softly
 from photogram.outputs import writing
-from photogram.paintings import (
-    OF_8_BITS,
-    SHEET,
-    Format,
-    agree,
-    forget,
-    format_for,
-    make_room,
-    only_one,
-    read_settings,
-    refuse_strangers,
-)
-from photogram.precision import Precision, check_precision, resolved
+from photogram.paintings import SHEET, Format, begun, bits_for, format_for
+from photogram.precision import Precision, check_precision
 from photogram.progress import progress
 from photogram.rasters import read_rgb, write_raster
 from photogram.scene import to_levels
@@ -109,26 +97,20 @@ def sample(
     _check(count, seed, morph)
     format = format_for(generator.spec, format)
     check_precision(precision)
+    bits = bits_for(generator.spec, format)
     names = {n: f"{n:06}" for n in range(seed, seed + count)}
-    refuse_strangers(out)
-    with ExitStack() as stack:
-        stack.enter_context(only_one(out))
-        started = read_settings(out)
-        precision = resolved(precision, None if overwrite else started)
-        settings: dict[str, object] = {
-            "network": fingerprint(generator),
-            "format": format,
-            "precision": precision,
-            "options": json.loads(json.dumps(asdict(options))),  # pyright: ignore[reportArgumentType]
-        }
-        if started is not None and overwrite:
-            make_room(out, started, settings, {*names.values(), Path(MORPH).stem})
-        agree(out, None if overwrite else started, settings, source)
-        if started is None:
-            stack.callback(forget, out)
-        stack.enter_context(ready_to_paint(generator, precision))
+    settings: dict[str, object] = {
+        "network": fingerprint(generator),
+        "format": format,
+        "precision": precision,
+        "options": json.loads(json.dumps(asdict(options))),  # pyright: ignore[reportArgumentType]
+    }
+    with (
+        begun(out, settings, {*names.values(), Path(MORPH).stem}, bits, source, overwrite) as decided,
+        ready_to_paint(generator, decided),
+    ):
         paths = {n: out / f"{name}.{format}" for n, name in names.items()}
-        painted = _paint(generator, paths, out, options, quiet)
+        painted = _paint(generator, paths, out, options, bits, quiet)
         made = _draw_sheet(paths, out) if sheet else None
         drawn = _draw_morph(generator, range(seed, seed + min(count, MORPHS)), morph, out, options) if morph else None
     return Sampled(painted, count - painted, made, drawn)
@@ -144,10 +126,11 @@ def _check(count: int, seed: int, morph: int) -> None:
         raise unfit("morph", morph, f"must be 2 to {MOST_STEPS} photographs, both ends included, or 0 for none")
 
 
-def _paint(generator: UnaskedGenerator, paths: dict[int, Path], out: Path, options: object, quiet: bool) -> int:
+def _paint(
+    generator: UnaskedGenerator, paths: dict[int, Path], out: Path, options: object, bits: int, quiet: bool
+) -> int:
     """Paint what is not finished; how many that were."""
     missing = {n: path for n, path in paths.items() if not is_there(path)}
-    bits = 8 if next(iter(paths.values())).suffix[1:] in OF_8_BITS else generator.spec.photo_bits
     painted, began = 0, time.monotonic()
     announcement = None if quiet else "stopping after this photograph; once more to stop at once"
     with (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -46,6 +46,23 @@ def sheet(
             label = label.removesuffix("…")[:-1] + "…"
         pen.text((x + _MARGIN, y + height - _LINE - _MARGIN), label, fill="#555555", font=font)
     return np.asarray(page)
+
+
+COLUMNS = ("layout", "condition", "painting", "reading", "photograph")
+"""The tiles that a row of a sheet may have, by the titles of their columns, in this order."""
+
+
+def sheet_of(rows: Sequence[tuple[str, Mapping[str, np.ndarray]]], blank: int) -> UInt8[np.ndarray, "h w 3"]:
+    """A sheet of rows that need not have all tiles.
+
+    Args:
+        rows: a label, and tiles by the titles of `COLUMNS`; one tile or more.
+        blank: the grey, 0..255, of tiles that a row lacks.
+    """
+    columns = [title for title in COLUMNS if any(title in tiles for _, tiles in rows)]
+    blanks = [np.full_like(next(iter(tiles.values())), blank) for _, tiles in rows]
+    full = [(name, [tiles.get(c, b) for c in columns]) for (name, tiles), b in zip(rows, blanks, strict=True)]
+    return sheet(columns, full)
 
 
 def numbered(tiles: Sequence[np.ndarray], first: int = 0) -> UInt8[np.ndarray, "h w 3"]:
@@ -116,10 +133,4 @@ def scene_sheet(
         if isinstance(network, Reader) and scene.photo is not None:
             tiles["reading"] = draw(network.predict(scene.photo)[0].cpu().numpy(), scenes.spec)
         rows.append((scenes.name(index), tiles))
-    known = ("layout", "condition", "painting", "reading", "photograph")
-    columns = [title for title in known if any(title in tiles for _, tiles in rows)]
-    blanks = [np.full_like(next(iter(tiles.values())), 230) for _, tiles in rows]
-    return sheet(
-        columns,
-        [(name, [tiles.get(c, blank) for c in columns]) for (name, tiles), blank in zip(rows, blanks, strict=True)],
-    )
+    return sheet_of(rows, 230)

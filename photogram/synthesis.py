@@ -49,20 +49,15 @@ from photogram.outputs import writing
 from photogram.overview import draw_overview
 from photogram.paintings import (
     ANIMATION,
-    OF_8_BITS,
     Format,
     Place,
     Places,
-    agree,
-    forget,
+    begun,
+    bits_for,
     format_for,
-    make_room,
-    only_one,
-    read_settings,
-    refuse_strangers,
     write_paintings,
 )
-from photogram.precision import Precision, check_precision, resolved
+from photogram.precision import Precision, check_precision
 from photogram.progress import Advance, progress
 from photogram.scene import Condition, Size, to_levels
 
@@ -171,28 +166,19 @@ def synthesize(
     options = generator.checked_options(options)
     size = generator.spec.size if size is None else size
     format = format_for(generator.spec, format)
-    _check(generator, seed, size, precision, compile)
-    if animate != 0:
-        check_rate(animate)
+    _check(generator, seed, size, precision, compile, animate)
     if overwrite:
         inputs = list(inputs)
     places = Places(out, format, numbered=options.several and choose is None)
     known = list(places.assign(inputs, strict=True)) if isinstance(inputs, Sized) else None
     items = places.assign(inputs, strict=False) if known is None else iter(known)
-    refuse_strangers(out)
-    with ExitStack() as stack:
-        stack.enter_context(only_one(out))
-        started = read_settings(out)
-        bits = 8 if format in OF_8_BITS else generator.spec.photo_bits
-        precision = resolved(precision, None if overwrite else started, bits)
-        settings = _settings(generator, seed, size, format, precision, options, compile)
-        if started is not None and overwrite:
-            make_room(out, started, settings, set(places.names))
-        agree(out, None if overwrite else started, settings, source)
-        if started is None:
-            stack.callback(forget, out)
-        compiled_for = size if compile and not isinstance(size, str) else None
-        stack.enter_context(ready_to_paint(generator, precision, compiled_for))
+    settings = _settings(generator, seed, size, format, precision, options, compile)
+    bits = bits_for(generator.spec, format)
+    compiled_for = size if compile and not isinstance(size, str) else None
+    with (
+        begun(out, settings, set(places.names), bits, source, overwrite) as decided,
+        ready_to_paint(generator, decided, compiled_for),
+    ):
         studio = _Studio(generator, out, seed, size, options, choose, quiet, bits)
         studio.work(items, None if known is None else len(known), places.finished())
         drawn, undrawn = draw_overview(studio.done, generator.spec, out, places.numbered) if sheet else (None, [])
@@ -200,7 +186,7 @@ def synthesize(
             with writing(out):
                 write_animation(sorted(place.target for place in studio.done), out / ANIMATION, animate)
     seconds, failures = time.monotonic() - began, (*studio.failures, *undrawn)
-    return Summary(studio.painted, studio.skipped, failures, precision, seconds, drawn)
+    return Summary(studio.painted, studio.skipped, failures, decided, seconds, drawn)
 
 
 def _settings(
@@ -224,7 +210,7 @@ def _settings(
     }
 
 
-def _check(generator: Generator, seed: int, size: Size | str, precision: str, compile: bool) -> None:
+def _check(generator: Generator, seed: int, size: Size | str, precision: str, compile: bool, animate: float) -> None:
     """Refuse at the door what could only fail later."""
     spec, name = generator.spec, type(generator).__name__
     if isinstance(generator, UnaskedGenerator):
@@ -245,6 +231,8 @@ def _check(generator: Generator, seed: int, size: Size | str, precision: str, co
         raise UserError(
             f"--size {size[0]} {size[1]}: both must be at least 1, and at most {PIXEL_LIMIT:,} pixels together"
         )
+    if animate != 0:
+        check_rate(animate)
 
 
 def fingerprint(generator: Generator) -> str:

@@ -17,6 +17,7 @@ from PIL import Image
 from rich.console import Console
 
 from photogram.data import check as doctor
+from photogram.data import examine
 from photogram.data.check import Finding, Report, check, render
 from photogram.data.folder import Folder
 from photogram.data.prepare import prepare_coco_stuff
@@ -316,14 +317,31 @@ def test_unreadable_files(world: Path, part: str, damage: str):
     path = world / "train" / part / "2.png"
     harm, word = HEADLESS.get(damage, (cut, "damaged or cut short"))
     harm(path)
-    quick = damage != "cut" or part == "layouts"  # only these are decoded by the quick check
-    expect(world, "unreadable", "error", f"train/{part}/2.png", word, quick=quick)
+    expect(world, "unreadable", "error", f"train/{part}/2.png", word, quick=True)
 
 
 def test_a_cut_jpeg_is_found(world: Path):
     (world / "val/photos/4.png").unlink()
     cut(save(a_photo(4), world / "val/photos/4.jpg", quality=95))
-    expect(world, "unreadable", "error", "val/photos/4.jpg", quick=False)
+    expect(world, "unreadable", "error", "val/photos/4.jpg", quick=True)
+
+
+def test_the_quick_look_decodes_no_photograph_but_those_without_an_end(world: Path, monkeypatch: pytest.MonkeyPatch):
+    decoded: list[str] = []
+    real = examine.read_raster
+
+    def read(path: Path) -> np.ndarray:
+        decoded.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(examine, "read_raster", read)
+    (world / "val/photos/4.png").unlink()
+    jpeg = save(a_photo(4), world / "val/photos/4.jpg", quality=95)
+    tail = save(a_photo(1), world / "train/photos/1.png")
+    tail.write_bytes(tail.read_bytes() + b"tail")
+    assert found(world, quick=True) == [] and not decoded
+    jpeg.write_bytes(jpeg.read_bytes() + bytes(4000))  # as some cameras do: whole, though its end is not at the end
+    assert found(world, quick=True) == [] and decoded == ["4.jpg"]
 
 
 def test_damage_to_what_training_leaves_out_is_a_warning(world: Path):

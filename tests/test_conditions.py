@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from photogram import overview
+from photogram import sheets
 from photogram.collecting import collect
 from photogram.conditions import open_condition, source_suffixes
 from photogram.errors import UserError
@@ -177,7 +177,7 @@ def test_a_sheet_shows_photographs_beside_inputs_but_no_input_twice(tmp_path, mo
     for n in range(3):
         write_raster(raster(8, 3, 9 - n), tmp_path / f"photos/{n}.png")
     shown: list[list[str]] = []
-    monkeypatch.setattr(overview, "sheet", lambda columns, rows: shown.append(columns) or rows[0][1][0])
+    monkeypatch.setattr(sheets, "sheet", lambda columns, rows: shown.append(columns) or rows[0][1][0])
     paint(Echo(spec=SceneSpec((), SIZE, False, 3)), tmp_path / folder, tmp_path / "out", sheet=True)
     assert shown == [["condition", "painting", *(["photograph"] if folder == "inputs" else [])]]
 

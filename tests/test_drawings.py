@@ -296,7 +296,7 @@ def test_sketches_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[s
         return complaint(capsys)
 
     assert "no such folder; give one that holds drawings" in refused(source=tmp_path / "none")
-    assert "no such folder; give one that holds drawings" in refused(source=source / "house.jpg")
+    assert "house.jpg: is a file; give the folder that holds drawings" in refused(source=source / "house.jpg")
     assert "holds no drawings (.jpg" in refused(source=source / "deeper")
     assert "overlaps the source" in refused(out=source / "out")
     assert "--gap -1.0: must be 0..100 pixels" in refused("--gap", "-1")
@@ -311,11 +311,15 @@ def test_sketches_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[s
     (source / "house.png").write_bytes(b"")
     assert "house.png: has the same stem as house.jpg" in refused()
     (source / "house.jpg").unlink()
-    assert "house.png: is empty" in refused()
     draw = np.random.default_rng(0)
-    Image.fromarray(draw.integers(0, 256, (60, 60, 4), dtype=np.uint8)).save(source / "house.png")
-    (source / "house.png").write_bytes((source / "house.png").read_bytes()[:5000])
-    assert "house.png: cannot be decoded, damaged or cut short" in refused()
+    Image.fromarray(draw.integers(0, 256, (60, 60, 4), dtype=np.uint8)).save(source / "cut.png")
+    (source / "cut.png").write_bytes((source / "cut.png").read_bytes()[:5000])
+    assert main(["prepare", "sketches", str(source), "--out", str(out)]) == 1
+    said = capsys.readouterr()
+    assert f"{out}: 1 drawings, 2 failed; 0 were there already" in said.out
+    assert f"photogram: {source}/cut.png: cannot be decoded, damaged or cut short" in said.err
+    assert f"photogram: {source}/house.png: is empty" in said.err
+    assert {path.name for path in out.glob("*.png")} == {"night.png"}, "bad ones do not stop the others"
 
 
 @pytest.mark.parametrize(

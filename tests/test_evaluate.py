@@ -22,11 +22,12 @@ from photogram.errors import UserError
 from photogram.images import write_image
 from photogram.judging import Asked, compare, judge
 from photogram.metrics import evaluate as evaluation
-from photogram.metrics.evaluate import Judges, Reals, evaluate, look, reals_of
+from photogram.metrics.evaluate import Judges, evaluate, look
 from photogram.metrics.features import load_extractor
 from photogram.metrics.lpips import load_lpips
 from photogram.metrics.pictures import Pictures
 from photogram.metrics.protocol import Protocol
+from photogram.metrics.reals import Reals, reals_of
 from photogram.metrics.result import Result, read_result
 from photogram.recipes import load
 from photogram.recipes.crn import CascadedRefinementNetwork

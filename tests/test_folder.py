@@ -429,6 +429,8 @@ def test_a_folder_that_lacks_something_says_what(own, tmp_path):
     refused(own, "train: no layout has a photograph of the same stem", "photogram check")
     (own / "classes.json").unlink()
     refused(own, "classes.json: no such file")
+    (own / "train/layouts").rename(own / "train/inputs")
+    refused(own, "train: has inputs/ but no layouts/, which are needed here", "such as pix2pix")
 
 
 def test_an_empty_folder_says_so(tmp_path):

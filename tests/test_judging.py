@@ -26,10 +26,10 @@ from photogram.judging import Asked, Judged, compare, judge, write_page
 from photogram.metrics import evaluate as evaluation
 from photogram.metrics.cache import cache_folder
 from photogram.metrics.diversity import diversity, flicker
-from photogram.metrics.evaluate import Reals, reals_of
 from photogram.metrics.lpips import load_lpips
 from photogram.metrics.pictures import Pictures
 from photogram.metrics.protocol import Protocol
+from photogram.metrics.reals import Reals, reals_of
 from photogram.metrics.result import Result, read_result
 from photogram.rasters import write_raster
 from photogram.scene import Condition, SceneSpec, from_pixels, to_pixels

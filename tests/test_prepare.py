@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import photogram.data.carrying as carrying
 import photogram.data.preparing as preparing
 from photogram.data.colors import ColorTable, blended, count_colors, pack, pack_color, read_colors, snap, solid_colors
 from photogram.data.folder import Folder, pair_files
@@ -74,7 +75,7 @@ def tree(root: Path) -> dict[str, str]:
 
 def contents(root: Path) -> dict[str, bytes]:
     """The bytes of every file but the record, which names the source."""
-    files = (p for p in sorted(root.rglob("*")) if p.is_file() and p.name != preparing.RECORD)
+    files = (p for p in sorted(root.rglob("*")) if p.is_file() and p.name != carrying.RECORD)
     return {str(p.relative_to(root)): p.read_bytes() for p in files}
 
 
@@ -774,7 +775,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         real(pixels, path)
 
     monkeypatch.setattr(preparing, "write_image", failing)
-    monkeypatch.setattr(preparing.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(carrying.os, "cpu_count", lambda: 1)
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         prepare_cityscapes(source, out=out, quiet=True)
@@ -793,7 +794,7 @@ def test_a_broken_write_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.
     source = palette_source(tmp_path / "src")
 
     def full(pixels: np.ndarray, path: Path) -> None:
-        with preparing.replacing(path) as file:
+        with carrying.replacing(path) as file:
             file.write(b"half")
             raise OSError(28, "No space left on device")
 
@@ -811,9 +812,9 @@ def test_where_processes_cannot_be_asked_the_age_decides(
     partial.touch()
     os.utime(partial, (time.time() - age,) * 2)
     windows = SimpleNamespace(name="nt", getpid=os.getpid)  # with no `kill`, which would be a Ctrl-C there
-    monkeypatch.setattr(preparing, "os", windows)
-    assert preparing._runs_still(partial) is runs
-    assert not preparing._runs_still(tmp_path / f".00.png.{os.getpid()}.partial")
+    monkeypatch.setattr(carrying, "os", windows)
+    assert carrying._runs_still(partial) is runs
+    assert not carrying._runs_still(tmp_path / f".00.png.{os.getpid()}.partial")
 
 
 def test_what_a_killed_run_left_is_swept(tmp_path: Path) -> None:

@@ -80,6 +80,17 @@ def test_files_without_splits_are_split_by_name(tmp_path):
             prepare_pairs(tmp_path / "in", out=tmp_path / "no", val_share=share, quiet=True)
 
 
+def test_what_an_earlier_run_wrote_of_files_that_are_gone_is_told(tmp_path):
+    for n in range(3):
+        put(photo(n), tmp_path / f"in/{n}.png")
+    assert prepare_pairs(tmp_path / "in", out=tmp_path / "out", val_share=0, quiet=True).warnings == ()
+    (tmp_path / "in/1.png").unlink()
+    again = prepare_pairs(tmp_path / "in", out=tmp_path / "out", val_share=0, quiet=True)
+    assert again.warnings == (
+        f"{tmp_path}/out/train/inputs/1.png: is not from this source (2 such files); remove what is not wanted",
+    )
+
+
 def test_what_jpegs_hold_is_stored_without_loss(tmp_path):
     (tmp_path / "in").mkdir()
     Image.fromarray(photo(0, (16, 32))).save(tmp_path / "in/a.jpg")

@@ -11,9 +11,9 @@ import pytest
 
 from photogram.errors import UserError
 from photogram.generator import Reader
-from photogram.metrics.evaluate import reals_of
 from photogram.metrics.features import load_extractor
 from photogram.metrics.protocol import Protocol, load_protocol, parse_protocol
+from photogram.metrics.reals import reals_of
 from photogram.metrics.shipped import FOLDER, shipped
 from photogram.nn.trunks import weights_digest
 from photogram.recipes import load

@@ -149,6 +149,16 @@ def test_another_network_precision_or_option_is_refused_until_overwritten(tmp_pa
     assert files(out)["000000.png"] != before["000000.png"] and "morph.png" not in files(out), "of the old network"
 
 
+@pytest.mark.parametrize(("format", "bits", "decided"), [("png", 16, "fp32"), ("jpg", 16, "bf16"), ("png", 8, "bf16")])
+def test_auto_precision_keeps_the_bits_of_the_files(tmp_path, monkeypatch, format, bits, decided):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    spec = SceneSpec((), (8, 12), photo_bits=bits)
+    generator = DCGANGenerator(spec=spec, z_size=5, width=4, levels=2)
+    sample(generator, tmp_path / "out", count=1, format=format, quiet=True)
+    assert json.loads((tmp_path / "out" / "synthesis.json").read_text())["precision"] == decided
+
+
 def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match=r"is not empty \(thesis.txt is there\)"):

@@ -21,7 +21,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from photogram import overview, paintings, synthesis
+from photogram import paintings, synthesis
+from photogram import sheets as sheets_room
 from photogram.cli import main
 from photogram.collecting import Item, collect
 from photogram.errors import UserError
@@ -789,13 +790,13 @@ def test_faults_of_the_program_are_not_hidden(
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, list[np.ndarray]]]]:
     """The columns and rows of each sheet; what becomes of them is the business of `photogram.sheets`."""
-    sheets, real = [], overview.sheet
+    sheets, real = [], sheets_room.sheet
 
     def draw_sheet(columns: list[str], rows: list[tuple[str, list[np.ndarray]]]) -> np.ndarray:
         sheets.append((columns, dict(rows)))
         return real(columns, rows)
 
-    monkeypatch.setattr(overview, "sheet", draw_sheet)
+    monkeypatch.setattr(sheets_room, "sheet", draw_sheet)
     return sheets
 
 

@@ -11,7 +11,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,54 @@ class Seen(BaseException):
     """What was asked for is done, and no more; no `except` of a training is meant to hold it up."""
 
 
+class Stopwatch:
+    """What a training takes, part by part: until it starts, while it steps, while it saves.
+
+    Args:
+        until: the last part that is asked for; the training is left behind it.
+    """
+
+    def __init__(self, until: str):
+        self.until, self.seconds, self.peaks, self.later = until, list[float](), dict[str, int](), 0
+
+    def over(self, part: str) -> None:
+        """Keep the peak of a part that is over."""
+        self.peaks[part] = peak_and_forget()
+        if part == self.until:
+            raise Seen
+
+    def follow(self, training: Any) -> None:
+        """Time the steps of a training that has started; more of them than it asks for, until memory settles."""
+        step = training.step
+
+        def timed(scene: Any, seen: int) -> Any:
+            losses = self.timed(step, scene, seen)
+            if len(self.seconds) >= STEPS:
+                self.later = getattr(training, "memory_to_come", lambda: 0)()
+                while not self.later and not self.settled():  # what is remembered would be faster a second time
+                    self.timed(step, scene, seen)
+                self.over("steps")
+            return losses
+
+        training.step = timed
+
+    def timed(self, step: Callable[[Any, int], Any], scene: Any, seen: int) -> Any:
+        import torch
+
+        began = time.perf_counter()
+        losses = step(scene, seen)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds.append(time.perf_counter() - began)
+        return losses
+
+    def settled(self) -> bool:
+        """Whether there were steps enough: see `MORE`, `ENOUGH` and `SETTLED`."""
+        taken = len(self.seconds)
+        least = SETTLED if self.until == "saving" else STEPS
+        return taken >= least and (taken >= STEPS + MORE or sum(self.seconds[1:]) >= ENOUGH)
+
+
 def measure(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Train and look.
 
@@ -41,51 +89,21 @@ def measure(asked: Mapping[str, Any]) -> dict[str, Any]:
     """
     import statistics
 
-    import torch
-
     from photogram.recipes import members
     from photogram.scene import SceneSpec
     from photogram.training import Plan, train
 
     kind = {k.__name__: k for k in members()}[asked["recipe"]]
     recipe = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in asked["values"].items()})
-    spec, seconds, peaks, later = SceneSpec.from_json(asked["spec"]), list[float](), dict[str, int](), 0
-    start = kind.start
+    spec, watch, start = SceneSpec.from_json(asked["spec"]), Stopwatch(asked["until"]), kind.start
 
-    def timed_start(self: Any, run: Any) -> Any:
+    def watched_start(self: Any, run: Any) -> Any:
         training = start(self, run)
-        peaks["start"] = peak_and_forget()
-        if asked["until"] == "start":
-            raise Seen
-        step = training.step
-
-        def once(scene: Any, seen: int) -> Any:
-            began = time.perf_counter()
-            losses = step(scene, seen)
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - began)
-            return losses
-
-        def timed(scene: Any, seen: int) -> Any:
-            nonlocal later
-            losses = once(scene, seen)
-            if len(seconds) >= STEPS:
-                later = getattr(training, "memory_to_come", lambda: 0)()
-                least = SETTLED if asked["until"] == "saving" else STEPS
-                while len(seconds) < least or (len(seconds) < STEPS + MORE and sum(seconds[1:]) < ENOUGH):
-                    if later:  # what is remembered would be faster a second time
-                        break
-                    once(scene, seen)
-                peaks["steps"] = peak_and_forget()
-                if asked["until"] == "steps":
-                    raise Seen
-            return losses
-
-        training.step = timed
+        watch.over("start")
+        watch.follow(training)
         return training
 
-    kind.start = timed_start
+    kind.start = watched_start
     plan = Plan(
         steps=STEPS,
         batch_size=asked["batch_size"],
@@ -97,8 +115,9 @@ def measure(asked: Mapping[str, Any]) -> dict[str, Any]:
     )
     with contextlib.suppress(Seen):
         train(recipe, Imagined(spec, asked["photographs"]), asked["folder"], plan, Imagined(spec, 1))
-        peaks["saving"] = peak_and_forget()
-    return {"seconds": statistics.median(seconds[1:] or seconds or [0.0]), "peaks": peaks, "later": later}
+        watch.over("saving")
+    seconds = statistics.median(watch.seconds[1:] or watch.seconds or [0.0])
+    return {"seconds": seconds, "peaks": watch.peaks, "later": watch.later}
 
 
 def peak_and_forget() -> int:

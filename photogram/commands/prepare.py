@@ -224,9 +224,12 @@ def sketches(
         raise UserError("--like: has a size and a width; leave out --size and --width, or --like")
     size, wide = (size, width or 1) if like is None else drawings.line_style(like)
     made = drawings.prepare_sketches(source, out=out, size=size, gap=gap, smallest=smallest, width=wide)
-    print(f"{out}: {made.counts['sketches']} drawings; {made.skipped} were there already")
+    failed = f", {len(made.failures)} failed" if made.failures else ""
+    print(f"{out}: {made.counts['sketches']} drawings{failed}; {made.skipped} were there already")
     _say_lines(made)
-    return 0
+    for failure in made.failures:
+        print(f"photogram: {failure}", file=sys.stderr)
+    return 1 if made.failures else 0
 
 
 def pairs(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from tyro.conf import Positional
 
-from photogram import flags
-from photogram.collecting import is_there
+from photogram.commands import network_flags
 from photogram.errors import UserError
 
 
@@ -45,15 +44,9 @@ class SampleFlags:
 
 def run(arguments: Sequence[str]) -> int:
     """`photogram sample RUN ...`."""
-    from photogram.generator import CONFIG
-    from photogram.recipes import kind
-
-    found = next((word for word in arguments if is_there(Path(word) / CONFIG)), None)
-    options = None if found is None else _checked(kind(found), found).Options
-    parts = {} if options is None or not fields(options) else {"network": options}
-    command = flags.joined("Sample", SampleFlags.__doc__, sampling=SampleFlags, **parts)
-    asked = flags.filled(command, "photogram sample", arguments)
-    return _run_sampling(asked.sampling, getattr(asked, "network", None))
+    return _run_sampling(
+        *network_flags.filled("sample", SampleFlags, lambda kind, folder: _checked(kind, folder).Options, arguments)
+    )
 
 
 def _checked(network: type[Any], folder: str | Path) -> type[Any]:

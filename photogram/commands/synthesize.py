@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional
 
-from photogram import flags
-from photogram.collecting import is_there
+from photogram.commands import network_flags
 from photogram.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,21 +59,23 @@ class SynthesizeFlags:
 
 def run(arguments: Sequence[str]) -> int:
     """`photogram synthesize RUN LAYOUTS ...`."""
-    from photogram.generator import CONFIG, Generator, UnaskedGenerator
-    from photogram.recipes import kind
+    return _run_synthesis(*network_flags.filled("synthesize", SynthesizeFlags, _options_of, arguments))
 
-    found = next((word for word in arguments if is_there(Path(word) / CONFIG)), None)
-    network = None if found is None else kind(found)
-    if network is not None and issubclass(network, UnaskedGenerator):
+
+def _options_of(network: type[Any], folder: str) -> type[Any] | None:
+    """What can be chosen of a network.
+
+    Raises:
+        UserError: naming the verb that paints with it, where it is asked for nothing.
+    """
+    from photogram.generator import Generator, UnaskedGenerator
+
+    if issubclass(network, UnaskedGenerator):
         raise UserError(
-            f"{found}: holds a {network.__name__}, which paints from seeds and not from layouts; "
-            f"`photogram sample {found} --out DIR` does that"
+            f"{folder}: holds a {network.__name__}, which paints from seeds and not from layouts; "
+            f"`photogram sample {folder} --out DIR` does that"
         )
-    options = network.Options if network is not None and issubclass(network, Generator) else None
-    parts = {} if options is None or not fields(options) else {"network": options}
-    command = flags.joined("Synthesize", SynthesizeFlags.__doc__, synthesis=SynthesizeFlags, **parts)
-    asked = flags.filled(command, "photogram synthesize", arguments)
-    return _run_synthesis(asked.synthesis, getattr(asked, "network", None))
+    return network.Options if issubclass(network, Generator) else None
 
 
 def _run_synthesis(asked: SynthesizeFlags, options: Any) -> int:

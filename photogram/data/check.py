@@ -5,8 +5,9 @@ depths:
 
 - full: every pixel of every file of every split, in parallel;
 - quick, before a training: pairing, classes, the headers of all files and the values of all layouts in
-  `train` and `val`. It decodes no photograph, input or instance map, and beyond `QUICK_SCENES` scenes it stops
-  after `QUICK_SECONDS` and says how many it has read; the rest are still checked when they are loaded.
+  `train` and `val`. It decodes no photograph, input or instance map but a PNG or JPEG without the mark that ends it,
+  and beyond `QUICK_SCENES` scenes it stops after `QUICK_SECONDS` and says how many it has read; the rest are still
+  checked when they are loaded.
 
 Which files belong together depends on what is learned from them: `parts_of` says so of a recipe. Where no recipe is
 named, everything that is there counts: layouts, inputs or both; inputs and photographs that have no name in common, or
@@ -20,17 +21,15 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from photogram.data.examine import Facts, Files, Finding, Severity, examine
-from photogram.data.folder import WHAT, Fit, Pair, Pairing, Part, is_smaller, pair_files, parts_of
-from photogram.data.preparing import RECORD
+from photogram.data.folder import Fit, Pairing, is_smaller
+from photogram.data.naming import Kind, damage, kind_of, pairings_of
 from photogram.data.report import SEVERITIES, ClassRow, InstanceCount, Report, SplitCount, forms_of, render
-from photogram.data.unpaired import are_unpaired, were_unpaired
-from photogram.errors import UserError, nearest
+from photogram.errors import UserError
 from photogram.progress import progress
 from photogram.rasters import Form
 from photogram.recipe import LearnsFrom
@@ -44,23 +43,9 @@ QUICK_SECONDS = 10.0
 AREA_RANGE, ASPECT_RANGE = 4.0, 1.5
 """Sizes that differ more than this in area or in aspect are worth a note."""
 
-_FOLDERS = ("photos", "layouts", "instances", "inputs")
 _CHUNK = 256  # scenes between two looks at the clock
 
 __all__ = ["Finding", "Report", "check", "render"]
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """What a data folder is examined as: what its photographs are asked for with, and whether by name."""
-
-    parts: tuple[Part, ...]
-    unpaired: bool = False
-
-    @property
-    def what(self) -> str:
-        """What a photograph must have, for messages."""
-        return " and ".join(WHAT[part] for part in self.parts) or "photograph"
 
 
 def check(
@@ -89,9 +74,9 @@ def check(
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; make one with `photogram prepare`")
     found: list[Finding] = []
-    kind = _kind(root, learns_from)
+    kind = kind_of(root, learns_from)
     classes = _classes(root, found) if "layouts" in kind.parts else None
-    pairings = _pairings(root, quick, kind, found)
+    pairings = pairings_of(root, quick, kind, found)
     scenes = [files for split, pairing in pairings.items() for files in _scenes(split, pairing, quick, kind)]
     facts = _examine_all(scenes, classes, quick, quiet, size if fit == "window" else None)
     if len(facts) < len(scenes):
@@ -118,21 +103,6 @@ def check(
     )
 
 
-def _kind(root: Path, learns_from: LearnsFrom | None) -> _Kind:
-    if learns_from == "unpaired":
-        return _Kind(("inputs",), True)
-    if learns_from is not None:
-        return _Kind(parts_of(root, learns_from))
-    there = {part for part in _FOLDERS for _ in root.glob(f"[!.]*/{part}")}
-    there |= {"layouts"} if (root / "classes.json").exists() else set()
-    parts: list[Part] = [part for part in ("layouts", "inputs") if part in there]
-    if not parts:
-        return _Kind(() if "photos" in there else ("layouts",))
-    if parts == ["inputs"] and (root / "train").is_dir():
-        return _Kind(("inputs",), are_unpaired(root, "train"))
-    return _Kind(tuple(parts))
-
-
 def _classes(root: Path, found: list[Finding]) -> tuple[SceneClass, ...] | None:
     path = root / "classes.json"
     try:
@@ -151,135 +121,17 @@ def _classes(root: Path, found: list[Finding]) -> tuple[SceneClass, ...] | None:
     return None
 
 
-def _pairings(root: Path, quick: bool, kind: _Kind, found: list[Finding]) -> dict[str, Pairing]:
-    """The splits of a folder, `train` and `val` first, with what is wrong with their names and pairs."""
-    try:
-        folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    except OSError as e:
-        raise UserError(f"{root}: cannot be listed ({e.strerror})") from None
-    names = [p.name for p in folders if any((p / part).is_dir() for part in _FOLDERS)]
-    names += [p.name for p in folders if p.name in ("train", "val") and p.name not in names]
-    names.sort(key=lambda name: (name != "train", name != "val", name))
-    if "train" not in names:
-        inside = [part for part in _FOLDERS if (root / part).is_dir()]
-        hint = f"it holds {' and '.join(inside)} itself; give the folder above it" if inside else _holds(root)
-        message = f"no such folder, so there is nothing to train on; {root}: {hint}{nearest('train', names)}"
-        found.append(Finding("no-train-split", "error", str(root / "train"), message))
-    if "val" not in names:
-        found.append(Finding("no-val-split", "note", str(root / "val"), "no such folder, so nothing is held out"))
-    pairings: dict[str, Pairing] = {}
-    for name in names if not quick else [n for n in names if n in ("train", "val")]:
-        try:
-            pairings[name] = pair_files(root / name, kind.parts)
-        except OSError as e:
-            found.append(Finding("unreadable", _damage(name), str(root / name), f"cannot be listed ({e.strerror})"))
-            continue
-        found += _pair_findings(root / name, pairings[name], kind)
-    found += _instances_in_one_split_only(root, pairings)
-    if "inputs" in kind.parts and not kind.unpaired and were_unpaired(root):
-        message = (
-            "these are two collections that nobody paired: inputs and photographs of one name do not belong together"
-        )
-        found.append(Finding("unpaired", "warning", str(root / RECORD), message))
-    return pairings
-
-
-def _holds(folder: Path) -> str:
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir())
-    return f"has the folders {', '.join(names[:8])}" if names else "has no folders"
-
-
-def _damage(split: str, used: bool = True) -> Severity:
-    """How bad damage is: training reads no other splits, and in `train` only layouts with a photograph."""
-    return "error" if used and split in ("train", "val") else "warning"
-
-
-def _pair_findings(folder: Path, pairing: Pairing, kind: _Kind) -> Iterator[Finding]:
-    train = folder.name == "train"
-    for first, second in pairing.twins:
-        message = f"has the same stem as {first.name}; which one is meant? Remove one"
-        yield Finding("same-stem", _damage(folder.name), str(second), message)
-    for path in pairing.strangers:
-        message = "is of no known type, and ignored"
-        if path.is_dir():
-            message = f"is a folder; files must lie in {path.parent.name} itself"
-        elif path.is_symlink() and not path.exists():
-            message = "is a link to nothing"
-        yield Finding("unknown-type", "warning", str(path), message)
-    if kind.unpaired:
-        yield from _unpaired_findings(folder, pairing)
-        return
-    if not (pairing.with_photos if train else pairing.pairs):
-        what = f"{kind.what} {'has a photograph of the same stem' if train and kind.parts else 'is there'}"
-        severity: Severity = "error" if train else "warning"
-        yield Finding("no-pairs" if train else "empty-split", severity, str(folder), f"no {what}; it {_holds(folder)}")
-    yield from _lonely(pairing, kind)
-    for pair in pairing.pairs:
-        if pair.photo is None:
-            message = "has no photograph" + ("; training leaves it out" if train else "")
-            which = "layout" if pair.layout else "input"
-            yield Finding(f"{which}-without-photo", "warning" if train else "note", str(pair.first), message)
-    if "layouts" in kind.parts:
-        yield from _partly_missing(folder, pairing.with_photos if train else pairing.pairs)
-
-
-def _lonely(pairing: Pairing, kind: _Kind) -> Iterator[Finding]:
-    """Files whose scenes lack what they are asked for with, and are left out."""
-    lacks = "layout" if "layouts" in kind.parts else "input"
-    for paths, what, lacking in (
-        (pairing.lonely_photos, "photo", lacks),
-        (pairing.lonely_instances, "instances", "layout"),
-        (pairing.lonely_layouts, "layout", "input"),
-        (pairing.lonely_inputs, "input", "layout"),
-    ):
-        for path in paths:
-            name = f"{path.stem}.png" if lacking == "layout" else f"of the stem {path.stem}"
-            yield Finding(f"{what}-without-{lacking}", "warning", str(path), f"has no {lacking} {name}; it is ignored")
-
-
-def _unpaired_findings(folder: Path, pairing: Pairing) -> Iterator[Finding]:
-    inputs, photos = len(pairing.pairs), len(pairing.with_photos) + len(pairing.lonely_photos)
-    if inputs and photos:
-        message = (
-            f"{inputs} inputs and {photos} photographs, two collections: for recipes that learn from unpaired ones"
-        )
-        yield Finding("unpaired", "note", str(folder), message)
-        return
-    empty = "inputs" if not inputs else "photos"
-    severity: Severity = "error" if folder.name == "train" else "warning"
-    yield Finding("empty-collection", severity, str(folder / empty), f"holds no images; {folder} {_holds(folder)}")
-
-
-def _partly_missing(folder: Path, pairs: list[Pair]) -> Iterator[Finding]:
-    missing = [pair.stem for pair in pairs if pair.instances is None]
-    if not missing or len(missing) == len(pairs):
-        return
-    names = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
-    message = f"is missing, as are {len(missing)} of {len(pairs)} instance maps, so that none is used: {names}"
-    yield Finding("instances-partly-missing", "warning", str(folder / "instances" / f"{missing[0]}.png"), message)
-
-
-def _instances_in_one_split_only(root: Path, pairings: dict[str, Pairing]) -> Iterator[Finding]:
-    splits = {s: pairings[s].pairs for s in ("train", "val") if s in pairings and pairings[s].pairs}
-    have = {split: any(pair.instances for pair in pairs) for split, pairs in splits.items()}
-    if len(set(have.values())) > 1:
-        lacking = next(split for split, has in have.items() if not has)
-        other = "val" if lacking == "train" else "train"
-        message = f"no instance maps, though {other} has some"
-        yield Finding("instances-partly-missing", "warning", str(root / lacking / "instances"), message)
-
-
-def _scenes(split: str, pairing: Pairing, quick: bool, kind: _Kind) -> Iterator[Files]:
+def _scenes(split: str, pairing: Pairing, quick: bool, kind: Kind) -> Iterator[Files]:
     """What to read; photographs alone are read by the full check only, to say which are damaged."""
     if kind.unpaired:
         for pair in pairing.pairs:
-            yield Files(split, None, None, None, _damage(split), pair.input)
+            yield Files(split, None, None, None, damage(split), pair.input)
         for photo in sorted([*(pair.photo for pair in pairing.pairs if pair.photo), *pairing.lonely_photos]):
-            yield Files(split, None, photo, None, _damage(split))
+            yield Files(split, None, photo, None, damage(split))
         return
     for pair in pairing.pairs:
         used = split != "train" or pair.photo is not None
-        yield Files(split, pair.layout, pair.photo, pair.instances, _damage(split, used), pair.input)
+        yield Files(split, pair.layout, pair.photo, pair.instances, damage(split, used), pair.input)
     for photo in pairing.lonely_photos if not quick else []:
         yield Files(split, None, photo, None, "warning")
 
@@ -309,7 +161,7 @@ def _examine_all(
     return facts
 
 
-def _count_split(pairing: Pairing, split: str, facts: list[Facts], kind: _Kind) -> SplitCount:
+def _count_split(pairing: Pairing, split: str, facts: list[Facts], kind: Kind) -> SplitCount:
     photos = len(pairing.with_photos) + len(pairing.lonely_photos)
     return SplitCount(
         layouts=sum(pair.layout is not None for pair in pairing.pairs) + len(pairing.lonely_layouts),
@@ -322,7 +174,7 @@ def _count_split(pairing: Pairing, split: str, facts: list[Facts], kind: _Kind) 
     )
 
 
-def _forms_differ(facts: list[Facts], kind: _Kind) -> Iterator[Finding]:
+def _forms_differ(facts: list[Facts], kind: Kind) -> Iterator[Finding]:
     """Inputs, and photographs where layouts are not all that there is, must have the channels and bits of the first."""
     for part in ("inputs", "photos"):
         files = sorted((f.split != "train", f.split, *f.forms[part]) for f in facts if part in f.forms)
@@ -335,7 +187,7 @@ def _forms_differ(facts: list[Facts], kind: _Kind) -> Iterator[Finding]:
             plain = colour and kind.parts == ("layouts",)  # of these, 8 bits are taken
             if not (_same(other, form, part) or grey or plain):
                 message = f"has {other}, but {first.name}, the first, has {form}; all must be alike"
-                yield Finding("form-mismatch", _damage(split), str(path), message)
+                yield Finding("form-mismatch", damage(split), str(path), message)
 
 
 def _same(one: Form, other: Form, part: str) -> bool:

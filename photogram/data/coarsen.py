@@ -15,16 +15,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Integer
 
-from photogram.data.preparing import (
-    Labels,
-    Plan,
-    Prepared,
-    SourceScene,
-    carry_out,
-    check_fit,
-    in_parallel,
-    read_objects,
-)
+from photogram.data.carrying import in_parallel
+from photogram.data.preparing import Labels, Plan, Prepared, SourceScene, carry_out, check_fit, read_objects
 from photogram.data.rewriting import folder_scenes, read_layout
 from photogram.errors import UserError
 from photogram.images import read_labels, resize_labels

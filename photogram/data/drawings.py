@@ -15,19 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from photogram.data.carrying import check_apart, foreign, is_done, record_of, write_folder
 from photogram.data.edges import DETECTORS, VERSION, Canny, XDoG, edges, normalise_sketch
-from photogram.data.preparing import (
-    RECORD,
-    SourceScene,
-    check_apart,
-    check_classes,
-    check_fit,
-    check_record,
-    in_parallel,
-    is_done,
-    make_folders,
-    read_objects,
-)
+from photogram.data.preparing import SourceScene, check_fit, read_objects
 from photogram.data.rewriting import folder_scenes, read_layout
 from photogram.errors import UserError, unfit
 from photogram.images import (
@@ -43,7 +33,7 @@ from photogram.images import (
     write_labels,
 )
 from photogram.rasters import as_rgb, raster_form, read_raster, resize_raster, write_raster
-from photogram.scene import SceneClass, Size, write_classes
+from photogram.scene import SceneClass, Size
 
 MANIFEST = "edges.json"
 """The file in a data folder that says how the lines of its `inputs/` were drawn."""
@@ -66,6 +56,8 @@ class Drawn:
     skipped: int
     """Drawings that an earlier run had finished."""
     warnings: tuple[str, ...]
+    failures: tuple[str, ...] = ()
+    """One line for each sketch that could not be read, naming the file; the others are drawn."""
 
 
 class _Job(NamedTuple):
@@ -147,13 +139,6 @@ def prepare_edges(
         "lines": "black (0) on white (255)",
     }
 
-    record: dict[str, object] = {
-        "preparer": "edges",
-        "source": str(source.resolve()),
-        "settings": manifest,
-        "classes": [[c.name, list(c.color), c.void] for c in classes],
-    }
-
     def write(job: _Job) -> np.ndarray:
         photo = _photo(job.origin, size)
         _copy(job, photo, len(classes), size)
@@ -161,10 +146,8 @@ def prepare_edges(
         write_image(lines, job.targets["inputs"])
         return lines
 
-    check_classes(classes, out)
-    drawn = _carry_out(record, jobs, source, out, write, warnings, quiet)
-    if classes and not (out / "classes.json").exists():
-        write_classes(classes, out / "classes.json")
+    record = record_of("edges", source, manifest, classes)
+    drawn = _carry_out(record, jobs, source, out, write, warnings, quiet, classes)
     with replacing(out / MANIFEST) as file:  # last: a folder without it is not finished
         file.write((json.dumps(manifest, indent=1) + "\n").encode())
     return drawn
@@ -253,15 +236,19 @@ def prepare_sketches(
         width: 1 or 2, the pixels that a line is wide.
         quiet: show no progress.
 
+    Returns:
+        What was made; `failures` names drawings that cannot be read.
+
     Raises:
-        UserError: where something is missing or damaged, or a setting cannot be.
+        UserError: where there are no drawings, or a setting cannot be.
     """
     source, out = Path(source), Path(out)
     _check_lines(size, smallest, width)
     if not 0 <= gap <= _WIDEST_GAP:
         raise unfit("gap", gap, f"must be 0..{_WIDEST_GAP} pixels")
     if not source.is_dir():
-        raise UserError(f"{source}: no such folder; give one that holds drawings")
+        what = "is a file; give the folder that" if source.exists() else "no such folder; give one that"
+        raise UserError(f"{source}: {what} holds drawings")
     warnings: list[str] = []
     files = _by_stem(source, warnings)
     if not files:
@@ -274,8 +261,12 @@ def prepare_sketches(
         "settings": {**settings, "gap": gap, "smallest": smallest, "width": width},
     }
 
-    def write(job: _Job) -> np.ndarray:
-        lines = normalise_sketch(read_drawing(job.origin), size=size, gap=gap, smallest=smallest, width=width)
+    def write(job: _Job) -> np.ndarray | UserError:
+        try:
+            drawing = read_drawing(job.origin)
+        except UserError as e:  # the others do not need it
+            return e
+        lines = normalise_sketch(drawing, size=size, gap=gap, smallest=smallest, width=width)
         write_image(lines, job.targets["inputs"])
         return lines
 
@@ -340,35 +331,35 @@ def _carry_out(
     jobs: list[_Job],
     source: Path,
     out: Path,
-    write: Callable[[_Job], np.ndarray],
+    write: Callable[[_Job], np.ndarray | UserError],
     warnings: list[str],
     quiet: bool,
+    classes: tuple[SceneClass, ...] = (),
 ) -> Drawn:
-    """Write the drawings that an earlier run has not finished, in threads."""
+    """Write the drawings that an earlier run has not finished; `write` gives one, or says why there is none."""
     check_apart(source, out, {path.parent for job in jobs for path in job.sources.values()})
-    check_record(record, out)
-    todo = [job for job in jobs if not job.done()]
-    try:
-        make_folders({path.parent for job in jobs for path in job.targets.values()}, out, record)
-    except OSError as e:
-        raise UserError(f"{out}: cannot be written ({e.strerror or e})") from None
 
-    def work(job: _Job) -> float:
-        try:
-            return float((write(job) == 0).mean())
-        except OSError as e:
-            raise UserError(f"{out}: cannot be written ({e.strerror or e})") from None
+    def share(job: _Job) -> float | UserError:
+        lines = write(job)
+        return lines if isinstance(lines, UserError) else float((lines == 0).mean())
 
-    title = f"preparing {record['preparer']}"
-    shares = in_parallel(work, todo, lambda job: job.stem, title, len(jobs) - len(todo), quiet)
-    empty = [job.origin for job, share in zip(todo, shares, strict=True) if share == 0]
+    made = write_folder(
+        out,
+        record,
+        jobs,
+        files=lambda job: job.targets.values(),
+        done=_Job.done,
+        write=share,
+        classes=classes,
+        quiet=quiet,
+    )
+    failures = {job.origin: str(found) for job, found in made if isinstance(found, UserError)}
+    shares = {job.origin: found for job, found in made if isinstance(found, float)}
+    empty = [path for path, found in shares.items() if found == 0]
     if empty:
         warnings.append(f"{empty[0]}: no lines were found in it ({len(empty)} such files)")
-    expected = {path for job in jobs for path in job.targets.values()} | {out / RECORD}
-    present = {p for folder in {path.parent for path in expected} for p in folder.iterdir() if p.name[0] != "."}
-    extra = sorted(p for p in present - expected if p.is_file() and p.parent != out)
-    if extra:
-        warnings.append(f"{extra[0]}: is not from this source ({len(extra)} such files); remove what is not wanted")
-    counts = {split: sum(job.split == split for job in jobs) for split in dict.fromkeys(job.split for job in jobs)}
-    layouts = sum("layouts" in job.sources for job in jobs)
-    return Drawn(out, counts, layouts, tuple(shares), len(jobs) - len(todo), tuple(warnings))
+    warnings += foreign({path for job in jobs for path in job.targets.values() if path.parent != out})
+    drawn = [job for job in jobs if job.origin not in failures]
+    counts = {split: sum(job.split == split for job in drawn) for split in dict.fromkeys(job.split for job in jobs)}
+    layouts, skipped = sum("layouts" in job.sources for job in drawn), len(jobs) - len(made)
+    return Drawn(out, counts, layouts, tuple(shares.values()), skipped, tuple(warnings), tuple(failures.values()))

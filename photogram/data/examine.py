@@ -7,6 +7,7 @@ raises because of a file: whatever happens while reading one is a `Finding` abou
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,7 @@ _SAMPLED = 10_000  # pixels of a photograph whose colours are counted
 _OBJECTS_NAMED = 20  # in one file; the rest are counted
 _COLOUR_MODES = ("RGB", "RGBA", "RGBX", "LA", "PA", "CMYK", "YCbCr", "LAB", "HSV")
 _ORIENTATION = 0x0112
+_TAIL = 1024  # bytes among which the mark that ends an image is looked for
 
 T = TypeVar("T")
 
@@ -114,7 +116,7 @@ class _Header:
 
 
 def examine(files: Files, classes: tuple[SceneClass, ...] | None, quick: bool, window: Size | None = None) -> Facts:
-    """Look at the files of one scene. Quick: headers and the layout's values; else every pixel of every file.
+    """Look at the files of one scene. Quick: headers, ends and the layout's values; else every pixel of every file.
 
     Args:
         classes: what the layouts may hold, or None where that is not known.
@@ -185,6 +187,7 @@ def _read_indices(
     header = _attempt(_read_header, path, "unreadable", severity, facts)
     if header is None:
         return None, None
+    decode = decode or _has_no_end(path)
     kind = "unreadable"
     if header.format in ("JPEG", "MPO"):
         kind = f"jpeg-{what}"
@@ -280,10 +283,28 @@ def _input(path: Path, severity: Severity, quick: bool, facts: Facts) -> Size | 
     if form is None:
         return None
     facts.forms["inputs"] = (path, form)
-    raster = None if quick else _attempt(read_raster, path, "unreadable", severity, facts)
+    raster = _pixels(path, severity, quick, facts)
     if raster is not None and raster.min() == raster.max():
         facts.add("constant-input", "warning", path, f"every value is {raster.flat[0]:g}, so it asks for nothing")
     return form.size
+
+
+def _pixels(path: Path, severity: Severity, quick: bool, facts: Facts) -> np.ndarray | None:
+    """A photograph or input. The quick look gives none: it reads what lacks its end, only to say what is wrong."""
+    if quick and not _has_no_end(path):
+        return None
+    raster = _attempt(read_raster, path, "unreadable", severity, facts)
+    return None if quick else raster
+
+
+def _has_no_end(path: Path) -> bool:
+    """Whether a PNG or JPEG lacks the mark that ends it: cut short, unless decoding it says otherwise."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+        tail = file.read()
+    ends = {b"\x89PNG\r\n\x1a\n": b"IEND\xae\x42\x60\x82", b"\xff\xd8": b"\xff\xd9"}
+    return any(start.startswith(kind) and end not in tail for kind, end in ends.items())
 
 
 def _is_turned(path: Path) -> bool:
@@ -296,13 +317,11 @@ def _photo(path: Path, severity: Severity, quick: bool, facts: Facts) -> Size | 
     if form is None:
         return None
     facts.forms["photos"] = (path, form)
-    if quick:
+    raster = _pixels(path, severity, quick, facts)
+    if raster is None:
         return form.size
     if path.suffix.lower() in (".jpg", ".jpeg") and _attempt(_is_turned, path, "unreadable", severity, facts):
         facts.add("exif-rotated", "note", path, f"is turned by EXIF to {shape(form.size)}; this is handled")
-    raster = _attempt(read_raster, path, "unreadable", severity, facts)
-    if raster is None:
-        return form.size
     photo = as_rgb(raster)
     step = max(1, round((photo.shape[0] * photo.shape[1] / _SAMPLED) ** 0.5))
     sample = photo[::step, ::step].reshape(-1, 3).astype(np.int32)

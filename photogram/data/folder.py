@@ -233,6 +233,11 @@ class Folder:
         if learns_from == "any" and not any(path.exists() for path in said):
             require_folders(self.root, split, ("photos",))
             raise UserError(f"{self.root / split}: has neither layouts/ nor inputs/ to paint photographs from")
+        if learns_from == "layouts" and not said[1].exists() and (self.root / split / "inputs").is_dir():
+            raise UserError(
+                f"{self.root / split}: has inputs/ but no layouts/, which are needed here; "
+                "recipes that learn from images, such as pix2pix, take inputs"
+            )
         self.classes = read_classes(self.root / "classes.json") if "layouts" in self.parts else ()
         folder = require_folders(self.root, split, self.parts or ("photos",))
         pairing = pair_files(folder, self.parts)

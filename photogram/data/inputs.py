@@ -13,20 +13,13 @@ from typing import Literal
 
 import numpy as np
 
+from photogram.data.carrying import check_apart, foreign, is_done, record_of, summed, write_folder
 from photogram.data.folder import pair_files, refuse_twins
-from photogram.data.preparing import (
-    Prepared,
-    PreparedSplit,
-    check_apart,
-    check_classes,
-    check_record,
-    in_parallel,
-    is_done,
-    make_folders,
-)
+from photogram.data.preparing import Prepared, check_share, counted, held_out
 from photogram.data.rewriting import read_layout
 from photogram.errors import UserError, nearest
 from photogram.images import LABEL_SUFFIXES, copy_file
+from photogram.nn import color
 from photogram.rasters import (
     RASTER_SUFFIXES,
     bits_of,
@@ -35,11 +28,9 @@ from photogram.rasters import (
     suffix_for,
     write_raster,
 )
-from photogram.scene import SceneClass, read_classes, shape, write_classes
+from photogram.scene import SceneClass, from_pixels, read_classes, shape, to_levels
 
 Direction = Literal["AtoB", "BtoA"]
-LIGHT = (0.212671, 0.715160, 0.072169)
-"""What linear red, green and blue count in the luminance: the row Y of sRGB's matrix (specification 2.9)."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +74,7 @@ def prepare_pairs(
     source = _folder(source)
     splits = {name: _pictures(source / name) for name in ("train", "val", "test") if (source / name).is_dir()}
     if not splits:
-        _check_share(val_share)
+        check_share(val_share)
         splits = _held_out(_pictures(source), val_share)
     made = []
     for split, files in splits.items():
@@ -249,7 +240,7 @@ def prepare_unpaired(
     Raises:
         UserError: where a folder is missing, or holds no such pictures.
     """
-    _check_share(val_share)
+    check_share(val_share)
     made: list[Made] = []
     seen: list[set[Path]] = []
     for part, folder, pattern, name in zip(_PARTS, (a, b), (a_glob, b_glob), ("a", "b"), strict=True):
@@ -328,12 +319,7 @@ def grey_of(raster: np.ndarray) -> np.ndarray:
     What video calls grey, a sum of the encoded values, is darker of strong colours: with it, colours could not be put
     back exactly.
     """
-    most = {8: 255.0, 16: 65535.0}.get(bits_of(raster), 1.0)
-    encoded = raster.astype(np.float64) / most
-    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded.clip(0) + 0.055) / 1.055) ** 2.4)
-    light = (linear @ np.array(LIGHT))[..., None].clip(0, 1)
-    grey = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    return grey.clip(0, 1).astype(np.float32) if most == 1 else (most * grey + 0.5).astype(raster.dtype)
+    return to_levels(color.grey_of(from_pixels(raster)[None].double()), bits_of(raster))[0]
 
 
 # --- what they share -------------------------------------------------------------------------------------------------
@@ -343,11 +329,6 @@ def _folder(source: Path) -> Path:
     if not Path(source).is_dir():
         raise UserError(f"{source}: no such folder")
     return Path(source)
-
-
-def _check_share(val_share: float) -> None:
-    if not 0 <= val_share < 1:
-        raise UserError(f"--val-share {val_share}: must be at least 0 and below 1")
 
 
 def _pictures(folder: Path, pattern: str = "*", flag: str = "") -> list[Path]:
@@ -366,9 +347,9 @@ def _pictures(folder: Path, pattern: str = "*", flag: str = "") -> list[Path]:
 
 
 def _held_out(files: list[Path], val_share: float) -> dict[str, list[Path]]:
-    """The last share to val, at least one where there are two."""
-    held = min(max(round(len(files) * val_share), 1 if val_share else 0), len(files) - 1)
-    splits = {"train": files[: len(files) - held], "val": files[len(files) - held :]}
+    """The last share to val."""
+    first = len(files) - held_out(len(files), val_share)
+    splits = {"train": files[:first], "val": files[first:]}
     return {split: chosen for split, chosen in splits.items() if chosen}
 
 
@@ -410,39 +391,17 @@ def _carry_out(
     inside = [f for scene in made for f in scene.sources.values() if f.resolve().is_relative_to(out.resolve())]
     if inside:
         raise UserError(f"{out}: holds the source {inside[0]}, which is never written to; choose another --out")
-    asked = {
-        "preparer": preparer,
-        "source": str(sources[0].resolve()),
-        "settings": settings,
-        "classes": [[c.name, list(c.color), c.void] for c in classes],
-    }
-    check_record(asked, out)
-    check_classes(classes, out)
-    todo = [scene for scene in made if not scene.done(out)]
-
-    def work(scene: Made) -> list[str]:
-        try:
-            return write(scene, scene.targets(out))
-        except OSError as e:
-            raise UserError(f"{out / scene.split}: cannot be written ({e.strerror or e})") from None
-
-    try:
-        make_folders({target.parent for scene in made for target in scene.targets(out).values()}, out, asked)
-    except OSError as e:
-        raise UserError(f"{out}: cannot be written ({e.strerror or e})") from None
-    skipped = len(made) - len(todo)
-    warned = in_parallel(work, todo, lambda scene: scene.stem, f"preparing {preparer}", skipped, quiet)
-    if classes and not (out / "classes.json").exists():
-        write_classes(classes, out / "classes.json")
-    warnings = [warning for some in warned for warning in some]
-    more = [f"... and {len(warnings) - 5} more such warnings"] if len(warnings) > 5 else []
-    return Prepared(out, _count(made), classes, len(todo), skipped, (*warnings[:5], *more))
-
-
-def _count(made: Sequence[Made]) -> tuple[PreparedSplit, ...]:
-    def files(split: str, part: str) -> int:
-        return sum(scene.split == split and part in scene.sources for scene in made)
-
-    splits = sorted({scene.split for scene in made}, key=lambda name: (name != "train", name != "val", name))
-    parts = ("layouts", "photos", "instances", "inputs")
-    return tuple(PreparedSplit(split, *(files(split, part) for part in parts)) for split in splits)
+    found = write_folder(
+        out,
+        record_of(preparer, sources[0], settings, classes),
+        made,
+        files=lambda scene: scene.targets(out).values(),
+        done=lambda scene: scene.done(out),
+        write=lambda scene: write(scene, scene.targets(out)),
+        classes=classes,
+        quiet=quiet,
+    )
+    warnings = summed([warning for _, some in found for warning in some])
+    strangers = foreign({path for scene in made for path in scene.targets(out).values()})
+    splits = counted([(scene.split, scene.sources) for scene in made])
+    return Prepared(out, splits, classes, len(found), len(made) - len(found), (*warnings, *strangers))

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from photogram.data.carrying import in_parallel
 from photogram.data.known_classes import spread_color
-from photogram.data.preparing import Plan, Prepared, SourceScene, carry_out_with, in_parallel, targets
+from photogram.data.preparing import Plan, Prepared, SourceScene, carry_out_with, targets
 from photogram.errors import UserError
 from photogram.images import PIXEL_LIMIT, write_image
 from photogram.scene import SceneClass

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from photogram.data.carrying import check_apart, in_parallel
 from photogram.data.coding import (
     Coding,
     Mapping,
@@ -52,8 +53,8 @@ from photogram.data.preparing import (
     Prepared,
     SourceScene,
     carry_out,
-    check_apart,
-    in_parallel,
+    check_share,
+    held_out,
     read_objects,
 )
 from photogram.data.rewriting import split_scenes
@@ -105,23 +106,12 @@ def prepare_palette(
         raise UserError(f"{source}: no such folder; give the folder that holds the layouts")
     if not 0 <= tolerance <= 255:
         raise UserError(f"--tolerance {tolerance}: must be in 0..255")
-    if not 0 <= val_share < 1:
-        raise UserError(f"--val-share {val_share}: must be at least 0 and below 1")
+    check_share(val_share)
     items, warnings = _find(source, val_share)
     check_apart(source, Path(out), {i.layout.parent for i in items})
     known = read_palette(classes) if classes else None
     mapping = read_map(map) if map else None
-    listed = _listed(known, mapping)
-    files = in_parallel(
-        lambda item: survey_file(item.layout, listed, None if tolerance else 256),
-        items,
-        lambda i: i.stem,
-        "counting colours",
-        0,
-        quiet,
-    )
-    if not tolerance:
-        check_colors(files, listed)
+    files = _surveyed(items, _listed(known, mapping), tolerance, quiet)
     coding, moved, notes = _decide(files, known, mapping, map, tolerance)
     table = ColorTable(_full(coding, moved), 0 if coding.void is None else coding.void)
     report = _report(files, coding, moved)
@@ -130,14 +120,8 @@ def prepare_palette(
         "val_share": val_share,
         "colors": {hexed(c): coding.classes[i].name for c, i in sorted(coding.colors.items())},
     }
-    plan = Plan(
-        "palette",
-        source,
-        settings,
-        coding.classes,
-        items,
-        (*warnings, *notes, *_share_notes(report)),
-    )
+    notes = (*warnings, *notes, *_share_notes(report))
+    plan = Plan("palette", source, settings, coding.classes, items, notes)
 
     def read(item: SourceScene) -> Labels:
         return Labels(table(read_colors(item.layout))[0], read_objects(item))
@@ -165,12 +149,21 @@ def _find(source: Path, val_share: float) -> tuple[list[SourceScene], list[str]]
 
 
 def _split(items: list[SourceScene], val_share: float) -> list[SourceScene]:
-    """The last share of those with a photograph to val, at least one where there are two; the others to val
-    too."""
+    """The last share of those with a photograph to val; the others to val too."""
     stems = [i.stem for i in items if i.photo]
-    held = min(max(round(len(stems) * val_share), 1 if val_share else 0), max(len(stems) - 1, 0))
-    train = set(stems[: len(stems) - held])
+    train = set(stems[: len(stems) - held_out(len(stems), val_share)])
     return [SourceScene("train" if i.stem in train else "val", i.stem, i.layout, i.photo, i.instances) for i in items]
+
+
+def _surveyed(items: list[SourceScene], listed: np.ndarray, tolerance: int, quiet: bool) -> list[FileColors]:
+    """The colours of all layouts; blurred ones are refused, unless there is a tolerance."""
+    most = None if tolerance else 256
+    files = in_parallel(
+        lambda item: survey_file(item.layout, listed, most), items, lambda i: i.stem, "counting colours", 0, quiet
+    )
+    if not tolerance:
+        check_colors(files, listed)
+    return files
 
 
 def _listed(known: tuple[SceneClass, ...] | None, mapping: Mapping | None) -> np.ndarray:

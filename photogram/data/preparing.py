@@ -1,23 +1,15 @@
-"""What all preparers share: a plan of files, carried out in parallel, that can be stopped and run again.
-
-Every file is written beside its place and renamed, and `classes.json` comes last, so that a folder that is
-not finished cannot be trained on by mistake. `prepare.json` keeps what was asked, so that a run with other
-settings is refused.
-"""
+"""What preparers of layouts share: a plan of scenes with layouts, photographs and instance maps, carried out."""
 
 from __future__ import annotations
 
-import json
-import os
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
+from photogram.data.carrying import check_apart, foreign, is_done, record_of, summed, write_folder
 from photogram.errors import UserError
 from photogram.images import (
     NUMBER_LIMIT,
@@ -25,20 +17,10 @@ from photogram.images import (
     image_size,
     instances_suffix,
     read_instances,
-    replacing,
     write_image,
     write_labels,
 )
-from photogram.progress import progress
-from photogram.scene import SceneClass, read_classes, shape, write_classes
-
-RECORD = "prepare.json"
-"""The file in a prepared folder that says what it was prepared from, and how."""
-
-_WRITING_ENDS = 3600  # seconds after which nobody writes a file any more, where there is no better way to know
-
-Job = TypeVar("Job")
-Result = TypeVar("Result")
+from photogram.scene import SceneClass, shape
 
 
 @dataclass(frozen=True)
@@ -136,34 +118,6 @@ class Prepared:
     """Colours and shares, from the preparer `palette`."""
 
 
-def in_parallel(
-    work: Callable[[Job], Result],
-    jobs: Sequence[Job],
-    name: Callable[[Job], str],
-    title: str,
-    done: int,
-    quiet: bool,
-) -> list[Result]:
-    """Do all jobs on all processors, in threads (decoders and numpy let go of the interpreter), in order.
-
-    The first error, in the order of the jobs, or Ctrl-C ends it: jobs under way finish, the others are not
-    begun.
-    """
-    results: list[Result] = []
-    workers = max(1, min(len(jobs), os.cpu_count() or 1, 16))
-    with progress(title, len(jobs) + done, done, quiet) as advance, ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(work, job) for job in jobs]
-        try:
-            for job, future in zip(jobs, futures, strict=True):
-                results.append(future.result())
-                advance(name(job))
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            raise
-    return results
-
-
 def carry_out(plan: Plan, read: Read, out: Path, quiet: bool = False, report: PaletteReport | None = None) -> Prepared:
     """Write the data folder that a plan describes; what an earlier run finished is not done again.
 
@@ -176,7 +130,6 @@ def carry_out(plan: Plan, read: Read, out: Path, quiet: bool = False, report: Pa
     out = Path(out)
     if not plan.items:
         raise UserError(f"{plan.source}: no layouts found; nothing to prepare")
-    _check_twins(plan)
     check_apart(plan.source, out, {p.parent for i in plan.items for p in (i.layout, i.photo, i.instances) if p})
 
     def done(item: SourceScene) -> bool:
@@ -210,52 +163,26 @@ def carry_out_with(
             be written.
     """
     _check_twins(plan)
-    record = _record(plan)
-    check_record(record, out)
-    check_classes(plan.classes, out)
-    todo = [item for item in plan.items if not done(item)]
-    try:
-        make_folders({target.parent for item in plan.items for _, target in _files(item, out)}, out, record)
-    except OSError as e:
-        raise UserError(f"{out}: cannot be written ({e.strerror or e})") from None
-
-    def work(item: SourceScene) -> list[str]:
-        try:
-            return write(item)
-        except OSError as e:
-            raise UserError(f"{out / item.split}: cannot be written ({e.strerror or e})") from None
-
-    title, skipped = f"preparing {plan.preparer}", len(plan.items) - len(todo)
-    if at_once:
-        found = in_parallel(work, todo, lambda i: i.stem, title, skipped, quiet)
-    else:
-        found = []
-        with progress(title, len(plan.items), skipped, quiet) as advance:
-            for item in todo:
-                found.append(work(item))
-                advance(item.stem)
-    if not (out / "classes.json").exists():
-        write_classes(plan.classes, out / "classes.json")
-    warnings = (*plan.warnings, *_summed([w for part in found for w in part]), *_foreign(plan, out))
-    return Prepared(out, _count(plan.items), plan.classes, len(todo), skipped, warnings, report)
+    found = write_folder(
+        out,
+        record_of(plan.preparer, plan.source, plan.settings, plan.classes),
+        plan.items,
+        files=lambda item: targets(item, out).values(),
+        done=done,
+        write=write,
+        classes=plan.classes,
+        at_once=at_once,
+        quiet=quiet,
+    )
+    parts = [(item.split, targets(item, out)) for item in plan.items]
+    strangers = foreign({path for _, paths in parts for path in paths.values()})
+    warnings = (*plan.warnings, *summed([w for _, some in found for w in some]), *strangers)
+    return Prepared(out, counted(parts), plan.classes, len(found), len(plan.items) - len(found), warnings, report)
 
 
 def targets(item: SourceScene, out: Path) -> dict[str, Path]:
     """Where the parts of a scene are written: `layouts`, and `photos` and `instances` where it has them."""
     return {target.parent.name: target for _, target in _files(item, out)}
-
-
-def check_apart(source: Path, out: Path, folders: set[Path]) -> None:
-    """Refuse an output folder that is, holds, or lies in a source folder, links followed.
-
-    Raises:
-        UserError: naming both.
-    """
-    target = out.resolve()
-    for folder in (source, *sorted(folders)):
-        origin = folder.resolve()
-        if target == origin or origin in target.parents or target in origin.parents:
-            raise UserError(f"{out}: overlaps the source {folder}, which is never written to; choose another --out")
 
 
 def _check_twins(plan: Plan) -> None:
@@ -264,56 +191,6 @@ def _check_twins(plan: Plan) -> None:
         other = seen.setdefault((item.split, item.stem), item.layout)
         if other is not item.layout:
             raise UserError(f"{item.layout}: has the same name as {other} in split {item.split!r}; remove one")
-
-
-def _record(plan: Plan) -> dict[str, object]:
-    classes = [[c.name, list(c.color), c.void] for c in plan.classes]
-    asked = {"preparer": plan.preparer, "source": str(plan.source.resolve())}
-    return {**asked, "settings": plan.settings, "classes": classes}
-
-
-def check_record(wanted: dict[str, object], out: Path) -> None:
-    """Refuse, with a `UserError`, to write into a folder that is not ours, or was prepared otherwise than `wanted`."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not out.is_dir():
-        raise UserError(f"{out}: is a file; --out names a folder")
-    record = out / RECORD
-    if not record.is_file():
-        raise UserError(
-            f"{out}: is not empty and was not made by `photogram prepare`; choose another --out or empty it"
-        )
-    try:
-        before = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as e:
-        raise UserError(f"{record}: cannot be read as JSON ({e}); choose another --out") from None
-    difference = _difference("", before, json.loads(json.dumps(wanted)))
-    if difference:
-        raise UserError(f"{out}: was prepared with {difference}; choose another --out or remove this one")
-
-
-def check_classes(classes: tuple[SceneClass, ...], out: Path) -> None:
-    """Refuse, with a `UserError`, a folder whose `classes.json` was changed by hand."""
-    written = out / "classes.json"
-    if written.exists() and read_classes(written) != classes:
-        raise UserError(f"{written}: was changed since it was prepared; choose another --out to prepare again")
-
-
-def _difference(name: str, before: object, now: object) -> str | None:
-    """Name the first thing in which two records differ, with both values."""
-    if before == now:
-        return None
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in [*before, *(k for k in now if k not in before)]:
-            found = _difference(str(key), before.get(key), now.get(key))
-            if found:
-                return found
-    if isinstance(before, list) and isinstance(now, list) and name == "classes":
-        for index in range(max(len(before), len(now))):
-            pair = [part[index] if index < len(part) else None for part in (before, now)]
-            if pair[0] != pair[1]:
-                return f"class {index} {pair[0]!r}, now {pair[1]!r}"
-    return f"{name} {before!r}, now {now!r}"
 
 
 def _files(item: SourceScene, out: Path) -> list[tuple[Path, Path]]:
@@ -325,44 +202,6 @@ def _files(item: SourceScene, out: Path) -> list[tuple[Path, Path]]:
     if item.instances:
         pairs.append((item.instances, split / "instances" / f"{item.stem}{instances_suffix(item.instances)}"))
     return pairs
-
-
-def is_done(source: Path, target: Path) -> bool:
-    """Whether a file was written after its source last changed."""
-    try:
-        return target.stat().st_mtime >= source.stat().st_mtime
-    except FileNotFoundError:
-        return False
-
-
-def make_folders(folders: set[Path], out: Path, record: dict[str, object]) -> None:
-    """Make folders in `out`, clear away what killed runs left half written in them, and keep what was asked."""
-    for folder in sorted(folders):
-        folder.mkdir(parents=True, exist_ok=True)
-        if out.resolve() not in (folder.resolve(), *folder.resolve().parents):
-            raise UserError(f"{folder}: is a link that leads out of {out}; remove it")
-        for left in folder.glob(".*.partial"):  # what a killed run left behind
-            if not _runs_still(left):
-                left.unlink(missing_ok=True)
-    if not (out / RECORD).exists():
-        with replacing(out / RECORD) as file:
-            file.write((json.dumps(record, indent=1) + "\n").encode())
-
-
-def _runs_still(partial: Path) -> bool:
-    """Whether the process that writes `.name.PID.partial` is another one that is still there."""
-    number = partial.name.split(".")[-2]
-    if not number.isdigit() or int(number) == os.getpid():
-        return False
-    if os.name == "nt":  # where `kill` is no question, but a Ctrl-C to everybody
-        return time.time() - partial.stat().st_mtime < _WRITING_ENDS
-    try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _write(read: Read, item: SourceScene, out: Path) -> list[str]:
@@ -406,31 +245,23 @@ def read_objects(item: SourceScene) -> np.ndarray | None:
     return objects
 
 
-def _summed(warnings: list[str]) -> list[str]:
-    return warnings if len(warnings) <= 5 else [*warnings[:5], f"... and {len(warnings) - 5} more such warnings"]
+def counted(scenes: Sequence[tuple[str, Collection[str]]]) -> tuple[PreparedSplit, ...]:
+    """How many files each split holds, train and val first; of scenes by split, and what each has: `photos` ..."""
+
+    def files(split: str, part: str) -> int:
+        return sum(there == split and part in parts for there, parts in scenes)
+
+    splits = sorted({split for split, _ in scenes}, key=lambda name: (name != "train", name != "val", name))
+    parts = ("layouts", "photos", "instances", "inputs")
+    return tuple(PreparedSplit(split, *(files(split, part) for part in parts)) for split in splits)
 
 
-def _foreign(plan: Plan, out: Path) -> list[str]:
-    """Note files in the output that this source does not have, such as those of scenes removed since."""
-    expected = {target for item in plan.items for _, target in _files(item, out)}
-    present = {
-        path for folder in {t.parent for t in expected} for path in folder.iterdir() if not path.name.startswith(".")
-    }
-    extra = sorted(present - expected)
-    return (
-        [f"{extra[0]}: is not from this source ({len(extra)} such files); remove what is not wanted"] if extra else []
-    )
+def check_share(val_share: float) -> None:
+    """Refuse, with a `UserError`, shares of scenes that cannot be held out."""
+    if not 0 <= val_share < 1:
+        raise UserError(f"--val-share {val_share}: must be at least 0 and below 1")
 
 
-def _count(items: list[SourceScene]) -> tuple[PreparedSplit, ...]:
-    order = {"train": 0, "val": 1}
-    names = sorted({i.split for i in items}, key=lambda n: (order.get(n, 2), n))
-    return tuple(
-        PreparedSplit(
-            name,
-            sum(i.split == name for i in items),
-            sum(i.split == name and i.photo is not None for i in items),
-            sum(i.split == name and i.instances is not None for i in items),
-        )
-        for name in names
-    )
+def held_out(count: int, val_share: float) -> int:
+    """How many scenes of so many are held out: at least one where there are two, unless the share is 0."""
+    return min(max(round(count * val_share), 1 if val_share else 0), max(count - 1, 0))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from photogram.data.preparing import RECORD
+from photogram.data.carrying import RECORD
 from photogram.data.toy_layout import CLASSES, SPLITS, Split, plan
 from photogram.data.toy_photo import photograph
 from photogram.errors import UserError, nearest

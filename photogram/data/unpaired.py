@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from photogram.data.carrying import RECORD
 from photogram.data.folder import (
     Fit,
     Folder,
@@ -23,7 +24,6 @@ from photogram.data.folder import (
     require_folders,
     with_forms,
 )
-from photogram.data.preparing import RECORD
 from photogram.errors import UserError
 from photogram.rasters import raster_form, read_as
 from photogram.recipe import LearnsFrom

@@ -21,18 +21,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from photogram.data.preparing import (
-    RECORD,
-    Plan,
-    Prepared,
-    SourceScene,
-    carry_out_with,
-    check_apart,
-    check_fit,
-    is_done,
-    read_objects,
-    targets,
-)
+from photogram.data.carrying import RECORD, check_apart, is_done
+from photogram.data.preparing import Plan, Prepared, SourceScene, carry_out_with, check_fit, read_objects, targets
 from photogram.data.rewriting import folder_scenes, read_layout
 from photogram.errors import UserError
 from photogram.images import copy_file, read_photo, resize_labels, resize_photo, write_image, write_labels

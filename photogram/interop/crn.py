@@ -21,7 +21,7 @@ from torch import Tensor
 from photogram.data.known_classes import cityscapes_19
 from photogram.errors import UserError
 from photogram.images import PIXEL_LIMIT
-from photogram.interop.files import check_room, leaving_nothing_half
+from photogram.interop.files import LICENCE, check_room, leaving_nothing_half
 from photogram.interop.tensorflow import Checkpoint, Entry, open_checkpoint
 from photogram.outputs import writing
 from photogram.progress import progress
@@ -274,11 +274,6 @@ def _card(network: CascadedRefinementNetwork, form: Form, source: Checkpoint) ->
         "- training data: not stated in the checkpoint. The authors' networks of 256 x 512 for Cityscapes and for GTA "
         "have the same form",
         "",
-        "## Licence",
-        "",
-        "The weights are not photogram's. The terms of their source apply, and those of the photographs that they were",
-        "learned from. The checkpoint states none, and none are known to photogram: ask whoever published it before",
-        "you pass the weights on.",
-        "",
+        *LICENCE,
     ]
     return "\n".join(lines)

@@ -13,6 +13,16 @@ from photogram.errors import UserError
 from photogram.generator import CARD, CONFIG, WEIGHTS
 from photogram.outputs import writing
 
+LICENCE = (
+    "## Licence",
+    "",
+    "The weights are not photogram's. The terms of their source apply, and those of the photographs that they were",
+    "learned from. The checkpoint states none, and none are known to photogram: ask whoever published it before",
+    "you pass the weights on.",
+    "",
+)
+"""How the card of an imported network ends, line by line."""
+
 
 class Damaged(ValueError):
     """What is wrong with a file, without its name."""

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from photogram.errors import UserError
-from photogram.interop.files import check_room, leaving_nothing_half
+from photogram.interop.files import LICENCE, check_room, leaving_nothing_half
 from photogram.interop.state_dicts import Found
 from photogram.interop.torch_checkpoint import open_checkpoint
 from photogram.interop.train_options import Options, check_options, drops, read_options
@@ -252,12 +252,7 @@ def _card(network: UNet | ResNetGenerator, found: Found[Form], sources: _Sources
         *_told(sources),
         *([f"- layouts enter as the colours of {sources.classes.name}"] if sources.classes else []),
         "",
-        "## Licence",
-        "",
-        "The weights are not photogram's. The terms of their source apply, and those of the photographs that they were",
-        "learned from. The checkpoint states none, and none are known to photogram: ask whoever published it before",
-        "you pass the weights on.",
-        "",
+        *LICENCE,
     ]
     return "\n".join(lines)
 

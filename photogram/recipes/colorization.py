@@ -42,6 +42,7 @@ from photogram.nn.hints import Hints, Spot, check_places, drawn, none, simulated
 from photogram.nn.norms import BatchNorm, Statistics, share_statistics
 from photogram.optim import set_learning_rate
 from photogram.recipe import LearnsFrom, Run, start_from
+from photogram.recipes.fields import check_below_one, check_least, check_positive
 from photogram.scene import Condition, Scene, SceneSpec
 
 MULTIPLE = 8
@@ -300,14 +301,10 @@ class Colorization:
             UserError: naming the flag, its value and the bound.
         """
         _check_width(self.width)
-        for name in ("learning_rate", "hints_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise unfit(name, getattr(self, name), "must be above 0 and finite")
-        for name, least in (("epochs_automatic", 0), ("widest_hint", 1)):
-            if getattr(self, name) < least:
-                raise unfit(name, getattr(self, name), f"must be {least} or more")
-        if not 0 <= self.beta1 < 1:
-            raise unfit("beta1", self.beta1, "must be 0 or more, and below 1")
+        check_positive(self, "learning_rate", "hints_rate")
+        check_least(self, 0, "epochs_automatic")
+        check_least(self, 1, "widest_hint")
+        check_below_one(self, "beta1")
         if not 0 < self.hint_p <= 1:
             raise unfit("hint_p", self.hint_p, "must be above 0, and 1 or less")
         if not 0 <= self.whole <= 1:

@@ -42,6 +42,7 @@ from photogram.nn.perceptual import (
 from photogram.nn.strips import conv_of_upsampled
 from photogram.nn.trunks import weights_digest
 from photogram.recipe import LearnsFrom, Run, layouts_alone
+from photogram.recipes.fields import check_least, check_positive
 from photogram.scene import Condition, Layout, Scene, SceneSpec, class_difference, one_hot
 
 LEAST_FEATHER, MOST_FEATHER = 0.01, 100.0
@@ -261,16 +262,13 @@ class Regression:
         Raises:
             UserError: naming the flag, its value and the bound.
         """
-        weights, rate = self.loss_weights, self.learning_rate
-        if not 0 < rate < math.inf:  # nor nan
-            raise unfit("learning_rate", rate, "must be above 0 and finite")
+        weights = self.loss_weights
+        check_positive(self, "learning_rate")
         if not all(0 <= weight < math.inf for weight in weights) or (weights and not any(weights)):
             raise unfit("loss_weights", weights, "must be finite and 0 or more, one of them above 0")
         if not 0 <= self.remember < math.inf:
             raise unfit("remember", self.remember, "must be 0 GB or more")
-        for name in ("calibrate_first", "calibrate_epoch"):
-            if getattr(self, name) < 0:
-                raise unfit(name, getattr(self, name), "must be 0 or more")
+        check_least(self, 0, "calibrate_first", "calibrate_epoch")
 
 
 @dataclass(frozen=True)

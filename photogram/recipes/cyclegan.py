@@ -23,18 +23,17 @@ cycle), so that a painting keeps to what it was painted of. Networks are named b
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from photogram.errors import UserError, unfit
+from photogram.errors import UserError
 from photogram.generator import Generator, Network
 from photogram.losses import discriminator_loss, generator_loss
 from photogram.nn.augment import Augmentation, augmented, check_policy
@@ -44,6 +43,7 @@ from photogram.nn.resnet import ResNetGenerator, check_resnet, check_resnet_size
 from photogram.optim import average_decay, ema, frozen, init_normal, linear_decay, set_learning_rate
 from photogram.recipe import LearnsFrom, Run, start_from
 from photogram.recipes.duel import OfParts, diagnosed, is_diagnosed
+from photogram.recipes.fields import check_below_one, check_least, check_positive, check_words
 from photogram.scene import Condition, Scene, SceneSpec
 
 Side = Literal["a", "b"]
@@ -149,17 +149,11 @@ class CycleGAN:
         """
         check_resnet(self.width, self.blocks)
         check_patch(self.patch, (1 << 20, 1 << 20))
-        if self.game not in get_args(Unpenalized):
-            raise unfit("game", self.game, f"must be one of {', '.join(get_args(Unpenalized))}")
-        least = {"discriminator_width": 1, "lambda_a": 0, "lambda_b": 0, "identity": 0, "pool_size": 0, "epochs": 0}
-        for name, bound in (least | {"decay_epochs": 0, "average": 0}).items():
-            if not bound <= getattr(self, name) < math.inf:  # nor nan
-                raise unfit(name, getattr(self, name), f"must be {bound} or more, and finite")
-        if not 0 < self.learning_rate < math.inf:
-            raise unfit("learning_rate", self.learning_rate, "must be above 0 and finite")
-        for name in ("beta1", "jitter"):
-            if not 0 <= getattr(self, name) < 1:
-                raise unfit(name, getattr(self, name), "must be 0 or more, and below 1")
+        check_words(self, game=Unpenalized)
+        check_least(self, 1, "discriminator_width")
+        check_least(self, 0, "lambda_a", "lambda_b", "identity", "pool_size", "epochs", "decay_epochs", "average")
+        check_positive(self, "learning_rate")
+        check_below_one(self, "beta1", "jitter")
         check_policy("augment", self.augment)
 
     def size_multiple(self) -> int:

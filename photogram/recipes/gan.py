@@ -27,9 +27,8 @@ should appear, and quality falls as resolution grows. Where we differ from the p
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +43,7 @@ from photogram.nn.norms import BatchNorm, JudgingNorm, Statistics, judging_norm,
 from photogram.optim import frozen, init_normal
 from photogram.recipe import LearnsFrom, Run, start_from
 from photogram.recipes.duel import Duel
+from photogram.recipes.fields import check_below_one, check_least, check_positive, check_words
 from photogram.scene import Scene, SceneSpec, Size, shape
 
 LEVELS = range(1, 13)
@@ -250,17 +250,11 @@ class GAN:
             UserError: naming the flag, its value and the bound.
         """
         _check_network(self.z_size, self.width, self.levels)
-        if self.discriminator_width < 1:
-            raise unfit("discriminator_width", self.discriminator_width, "must be 1 or more")
-        if self.game not in get_args(Game):
-            raise unfit("game", self.game, f"must be one of {', '.join(get_args(Game))}")
-        for name in ("gradient_penalty", "average"):
-            if not 0 <= getattr(self, name) < math.inf:  # nor nan
-                raise unfit(name, getattr(self, name), "must be 0 or more, and finite")
-        if not 0 < self.learning_rate < math.inf:
-            raise unfit("learning_rate", self.learning_rate, "must be above 0 and finite")
-        if not 0 <= self.beta1 < 1:
-            raise unfit("beta1", self.beta1, "must be 0 or more, and below 1")
+        check_words(self, game=Game)
+        check_least(self, 1, "discriminator_width")
+        check_least(self, 0, "gradient_penalty", "average")
+        check_positive(self, "learning_rate")
+        check_below_one(self, "beta1")
         check_policy("augment", self.augment)
 
     def size_multiple(self) -> int:

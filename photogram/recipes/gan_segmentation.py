@@ -19,7 +19,6 @@ Neither looks at `train()` or `eval()`, nothing is drawn, and every seed gives t
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -38,6 +37,7 @@ from photogram.nn.trunks import weights_digest
 from photogram.optim import frozen, init_normal
 from photogram.recipe import LearnsFrom, Run, layouts_alone, start_from
 from photogram.recipes.duel import Duel
+from photogram.recipes.fields import check_below_one, check_least, check_positive
 from photogram.recipes.segmenter import STRIDE, SegmentationNetwork, counted, cross_entropy
 from photogram.scene import Condition, Layout, Scene, SceneSpec, Size, class_difference, shape
 
@@ -180,13 +180,9 @@ class GANSegmentation:
             )
         _check_widths("widths", self.widths)
         _check_widths("discriminator_widths", self.discriminator_widths)
-        for name in ("segmentation", "average"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise unfit(name, getattr(self, name), "must be 0 or more, and finite")
-        if not 0 < self.learning_rate < math.inf:
-            raise unfit("learning_rate", self.learning_rate, "must be above 0 and finite")
-        if not 0 <= self.beta1 < 1:
-            raise unfit("beta1", self.beta1, "must be 0 or more, and below 1")
+        check_least(self, 0, "segmentation", "average")
+        check_positive(self, "learning_rate")
+        check_below_one(self, "beta1")
         check_policy("augment", self.augment)
 
     def size_multiple(self) -> int:

@@ -21,9 +21,8 @@ paper's batch of one did. `NoiseOptions` switches both.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -46,8 +45,10 @@ from photogram.nn.resnet import ResNetGenerator, check_resnet, check_resnet_size
 from photogram.optim import frozen, init_normal, linear_decay, set_learning_rate
 from photogram.recipe import LearnsFrom, Run, start_from
 from photogram.recipes.duel import Duel
+from photogram.recipes.fields import check_below_one, check_least, check_positive, check_words
 from photogram.scene import Condition, Scene, SceneSpec
 
+Painter = Literal["unet", "resnet"]
 DropoutAt = Literal["paper", "torch", "none"]
 
 LEVELS = range(2, 17)
@@ -162,7 +163,7 @@ class Pix2Pix:
     networks: ClassVar[tuple[type[Network], ...]] = (UNet, ResNetGenerator)
     learns_from: ClassVar[LearnsFrom] = "any"
 
-    generator: Literal["unet", "resnet"] = "unet"
+    generator: Painter = "unet"
     """Which network paints: the paper's U-Net, or the residual one of CycleGAN, of eight times the arithmetic."""
     width: int = 64
     """Features of the generator's first step; they double up to eightfold in the U-Net, fourfold in the other."""
@@ -225,23 +226,12 @@ class Pix2Pix:
         _check_unet(self.width, self.levels)
         check_resnet(self.width, self.blocks)
         check_patch(self.patch, (1 << 20, 1 << 20))
-        kinds = {"norm": Norm, "dropout_at": DropoutAt, "layout_as": LayoutAs, "game": Game, "predict": Predict}
-        kinds["generator"] = Literal["unet", "resnet"]
-        for name, kind in kinds.items():
-            if getattr(self, name) not in get_args(kind):
-                raise unfit(name, getattr(self, name), f"must be one of {', '.join(get_args(kind))}")
-        bounds = {
-            "discriminator_width": 1,
-            **dict.fromkeys(("epochs", "decay_epochs", "gan", "l1", "gradient_penalty", "average"), 0),
-        }
-        for name, least in bounds.items():
-            if not least <= getattr(self, name) < math.inf:  # nor nan
-                raise unfit(name, getattr(self, name), f"must be {least} or more, and finite")
-        if not 0 < self.learning_rate < math.inf:
-            raise unfit("learning_rate", self.learning_rate, "must be above 0 and finite")
-        for name in ("beta1", "jitter"):
-            if not 0 <= getattr(self, name) < 1:
-                raise unfit(name, getattr(self, name), "must be 0 or more, and below 1")
+        check_words(self, generator=Painter, norm=Norm, dropout_at=DropoutAt, layout_as=LayoutAs)
+        check_words(self, predict=Predict, game=Game)
+        check_least(self, 1, "discriminator_width")
+        check_least(self, 0, "epochs", "decay_epochs", "gan", "l1", "gradient_penalty", "average")
+        check_positive(self, "learning_rate")
+        check_below_one(self, "beta1", "jitter")
         if not self.gan and not self.l1:
             raise UserError("--gan 0 --l1 0: there is nothing to learn from; one of them must be above 0")
         check_policy("augment", self.augment)
