@@ -93,9 +93,9 @@ def pooling_within(budget: int, height: int, width: int) -> int:
 
 
 def gammas(network: nn.Module) -> dict[str, Tensor]:
-    """The gamma of each self-attention in a network, by the name of its module, to be logged."""
+    """The gamma of each self-attention in a network as it is now, by the name of its module, to be logged."""
     found = {name: part.gamma for name, part in network.named_modules() if isinstance(part, SelfAttention)}
-    return {f"gamma/{name}" if name else "gamma": gamma.detach() for name, gamma in found.items()}
+    return {f"gamma/{name}" if name else "gamma": gamma.detach().clone() for name, gamma in found.items()}
 
 
 def attend(
