@@ -86,6 +86,15 @@ def test_pooling_is_a_loop_over_regions_values_and_gradients(by) -> None:
     torch.testing.assert_close(share[:, 0], 1 / regions.pixels[regions.numbers])  # 1 / count, of every pixel
 
 
+def test_the_mean_of_a_large_region_is_that_of_exact_sums() -> None:
+    torch.manual_seed(0)
+    layout = objects([[1] * 1024] * 1024)
+    features = 0.7 + 0.1 * torch.randn(1, 2, 1024, 1024)
+    exact = features.double().mean((2, 3))
+    assert pooled(features, find_regions(layout)).dtype == torch.float32
+    torch.testing.assert_close(pooled(features, find_regions(layout)).double(), exact, rtol=1e-7, atol=0)
+
+
 def test_regions_know_what_they_are() -> None:
     layout = Layout(torch.tensor([[[26, 26, 7], [26, 26, 7]]]), torch.tensor([[[33005, -4, 0], [33005, -4, 0]]]))
     regions = find_regions(layout)
