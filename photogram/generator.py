@@ -267,7 +267,12 @@ class Generator(Network, abc.ABC):
                 seed that is no integer of 0 to 2^63 - 1.
         """
         options, noise = self.checked_options(options), self._noise(seed)
-        condition = self._checked(condition)
+        return self._paint_checked(self._checked(condition), noise, options)
+
+    def _paint_checked(
+        self, condition: Condition, noise: torch.Generator, options: object
+    ) -> Float[Tensor, "n *k c h w"]:
+        """Grow a checked condition to a size that the network can paint, paint it and cut the painting back."""
         size, padded = condition.size, self._padded(condition).to(noise.device)
         photo = self._run(lambda: self.paint(padded, noise, options))
         return photo if size is None else photo[..., : size[0], : size[1]].contiguous()

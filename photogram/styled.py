@@ -166,7 +166,7 @@ class StyledGenerator(Generator, abc.ABC):
                 f"styles are {list(styles.shape)}, but the layout's regions need "
                 f"[{len(regions.pixels)}, {self.style_channels}]"
             )
-        return self._sampled(condition, spread(styles.cpu(), regions._replace(numbers=regions.numbers.cpu())))
+        return self._with_styles(condition, styles, regions)
 
     def sample_features(self, layout: Layout, features: Tensor) -> Float[Tensor, "n c h w"]:
         """Paint layouts whose pixels have these styles, as `spread` puts them there: what an editor keeps ready.
@@ -188,17 +188,21 @@ class StyledGenerator(Generator, abc.ABC):
             raise UserError(f"features are {list(features.shape)}, but the layout asks for {list(expected)}")
         return self._sampled(condition, features.float())
 
-    def paint(self, condition: Condition, noise: torch.Generator, options: object) -> Float[Tensor, "n *k c h w"]:
-        """By the clusters of the network; called by `sample`."""
+    def paint(self, condition: Condition, noise: torch.Generator, options: object) -> Float[Tensor, "n c h w"]:
+        """Without styles; where the network has some, `sample` puts those that it draws on the layout."""
+        return self.painted(condition, None)
+
+    def _paint_checked(
+        self, condition: Condition, noise: torch.Generator, options: object
+    ) -> Float[Tensor, "n *k c h w"]:
+        # What the layout is grown by has no style of its own: it goes on with the border's, as in `sample_styles`.
         assert isinstance(options, StyleOptions)  # `sample` has checked it
         if not self.style_channels:
-            return self.painted(condition, None)
+            return super()._paint_checked(condition, noise, options)
         assert condition.layout is not None
         regions, seed = self.regions(condition.layout), noise.initial_seed()
-        pictures = [
-            self.painted(condition, spread(self.draw_styles(regions, seed + n, options.style), regions))
-            for n in range(options.styles)
-        ]
+        drawn = [self.draw_styles(regions, seed + n, options.style) for n in range(options.styles)]
+        pictures = [self._with_styles(condition, styles, regions) for styles in drawn]
         return torch.stack(pictures, 1) if options.several else pictures[0]
 
     def require_styles(self) -> None:
@@ -213,6 +217,11 @@ class StyledGenerator(Generator, abc.ABC):
     def _possible(self, size: tuple[int, int]) -> tuple[int, int]:
         height, width = (max(self.least_side, -(-n // self.size_multiple) * self.size_multiple) for n in size)
         return height, width
+
+    def _with_styles(
+        self, condition: Condition, styles: Float[Tensor, "k f"], regions: Regions
+    ) -> Float[Tensor, "n c h w"]:
+        return self._sampled(condition, spread(styles.cpu(), regions._replace(numbers=regions.numbers.cpu())))
 
     def _sampled(self, condition: Condition, features: Float[Tensor, "n f h w"]) -> Float[Tensor, "n c h w"]:
         size, padded = condition.size, self._padded(condition)

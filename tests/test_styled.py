@@ -71,6 +71,7 @@ def test_features_are_grown_and_the_painting_cut_back(size: tuple[int, int]) -> 
     photo = network.sample_styles(layout, styles)
     assert photo.shape == (1, 3, *size)
     assert torch.equal(network.sample_features(layout, spread(styles, regions)), photo)
+    assert torch.equal(network.sample(layout, 2), photo), "what is grown has no style of its own"
 
 
 def test_the_style_of_a_region_is_found_in_its_photograph() -> None:
