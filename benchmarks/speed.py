@@ -4,6 +4,7 @@
     python benchmarks/speed.py --recipes crn --size 1024 2048 --kinds synthesis
     python benchmarks/speed.py --recipes crn --classes 20 182       # and what more classes cost
     python benchmarks/speed.py --memory                             # the same cases, their memory instead of time
+    python benchmarks/speed.py --recipes pix2pixhd --set width=32   # fields of the recipe other than by default
 
 Four things take turns, so that what else the machine does hits all alike; shown are medians, and ratios of medians:
 
@@ -22,6 +23,7 @@ A new recipe gets its row by itself. Weights are random, feature networks too: n
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import copy
 import ctypes
@@ -59,8 +61,9 @@ class Case:
     """Bytes of weights, gradients and optimizer state."""
 
 
-def layouts(height: int, width: int, classes: int, count: int = 1):
-    """Ragged regions of all classes, as in photographs of streets: about one pixel in twelve lies at a border."""
+def layouts(height: int, width: int, classes: int, count: int = 1, instances: bool = False):
+    """Ragged regions of all classes, as in photographs of streets: about one pixel in twelve lies at a border; with
+    instance maps each region is an object."""
     import torch
 
     draw = torch.Generator().manual_seed(0)
@@ -73,7 +76,8 @@ def layouts(height: int, width: int, classes: int, count: int = 1):
     kinds = torch.randint(classes, (count, rows, columns), generator=draw)
     from photogram.scene import Layout
 
-    return Layout(kinds[:, row, column].to(torch.uint8 if classes <= 256 else torch.int16))
+    numbers = (row * columns + column).to(torch.int32).expand(count, -1, -1) if instances else None
+    return Layout(kinds[:, row, column].to(torch.uint8 if classes <= 256 else torch.int16), numbers)
 
 
 def from_layouts(recipe: Any) -> bool:
@@ -85,7 +89,8 @@ def spec(recipe: Any, height: int, width: int, classes: int):
     from photogram.scene import SceneClass, SceneSpec
 
     if from_layouts(recipe):
-        return SceneSpec(tuple(SceneClass(f"c{n}", (n, n, n)) for n in range(classes)), (height, width))
+        kinds = tuple(SceneClass(f"c{n}", (n, n, n)) for n in range(classes))
+        return SceneSpec(kinds, (height, width), instances=hasattr(recipe, "boundary"))
     return SceneSpec(
         (), (height, width), image_channels={"images": 1, "unpaired": 3, "photographs": 0}[recipe.learns_from]
     )
@@ -98,7 +103,7 @@ def condition(spec: SceneSpec, batch: int):
     from photogram.scene import Condition
 
     if spec.num_classes:
-        return Condition(layouts(*spec.size, spec.num_classes, batch))
+        return Condition(layouts(*spec.size, spec.num_classes, batch, spec.instances))
     return Condition(image=torch.rand(batch, spec.image_channels, *spec.size) * 2 - 1 if spec.image_channels else None)
 
 
@@ -107,9 +112,11 @@ def planes_only(contiguous: bool) -> Iterator[None]:
     """Layouts as float planes, as others have them."""
     import torch
 
-    from photogram.nn import layout_conv, strips
-    from photogram.recipes import crn
+    from photogram.nn import layout_conv, multiscale, strips
+    from photogram.nn.halved import halved
+    from photogram.recipes import crn, pix2pixhd_networks
 
+    averaging = (multiscale, pix2pixhd_networks)
     kept, made = layout_conv.LayoutLevel.looked_up, layout_conv.LayoutLevel.planes.func
     layout_conv.LayoutLevel.looked_up = lambda self, weight, stride=1: False
     if contiguous:  # the naive twin, which keeps what it has enlarged, too
@@ -117,10 +124,14 @@ def planes_only(contiguous: bool) -> Iterator[None]:
             strips.upsampled(x, size), weight, None, 1, dilation, dilation
         )
         layout_conv.LayoutLevel.planes.func = lambda level: made(level).contiguous()
+        for room in averaging:
+            room.halved = lambda maps: halved(getattr(maps, "planes", maps))
     try:
         yield
     finally:
         crn.conv_of_upsampled = strips.conv_of_upsampled
+        for room in averaging:
+            room.halved = halved
         layout_conv.LayoutLevel.looked_up, layout_conv.LayoutLevel.planes.func = kept, made
 
 
@@ -325,10 +336,10 @@ def product(precision: str) -> tuple[Callable[[], object], float]:
     return lambda: a @ b, float(SIDE**3)
 
 
-def timed(run: Callable[[], object]) -> float:
-    began = time.perf_counter()
+def timed(run: Callable[[], object], clock: Callable[[], float]) -> float:
+    began = clock()
     run()
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def measure(recipe: Any, kind: str, asked: argparse.Namespace, classes: int) -> dict[str, Any]:
@@ -346,13 +357,14 @@ def measure(recipe: Any, kind: str, asked: argparse.Namespace, classes: int) -> 
     )
     runs = {"ours": case.ours, "naive": case.naive, "peak": peak, "plain": product("fp32")[0]}
     found["plain"] = []
+    clock = time.process_time if asked.core_time else time.perf_counter
     for turn in range(asked.repeats + 1):
         for name, seconds in found.items():
             if name == "convolutions":
                 with torch.inference_mode():
-                    spent = sum(map(timed, calls))
+                    spent = sum(timed(call, clock) for call in calls)
             else:
-                spent = timed(runs[name])
+                spent = timed(runs[name], clock)
             if turn:
                 seconds.append(spent * (total / count if name in ("peak", "plain") else 1))
     return {**found, "gmac": total / 1e9}
@@ -403,6 +415,8 @@ def child(asked: argparse.Namespace, recipe: str, kind: str, classes: int) -> di
     command = [sys.executable, __file__, "--recipes", recipe, "--kinds", kind, "--classes", str(classes), "--one"]
     command += ["--size", *size, "--precision", asked.precision, "--batch-size", str(asked.batch_size)]
     command += ["--repeats", str(asked.repeats), *(["--alone"] if asked.alone else [])]
+    command += ["--core-time"] if asked.core_time else []
+    command += ["--set", *asked.set]
 
     def answer(more: list[str]) -> dict[str, Any]:
         done = subprocess.run([*command, *more], stdout=subprocess.PIPE, env={**os.environ}, check=True)
@@ -449,6 +463,8 @@ def main() -> None:
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--alone", action="store_true", help="leave out the naive twin, which is slow")
+    parser.add_argument("--core-time", action="store_true", help="of the processor, for where other work runs beside")
+    parser.add_argument("--set", nargs="*", default=[], help="fields of the recipe, as name=value")
     parser.add_argument("--memory", nargs="?", const="both", choices=["both", "ours", "naive"], help="in place of time")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -461,6 +477,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             kind = known[asked.recipes[0]]
             recipe = ready(kind, spec(kind, *asked.size, asked.classes[0]), Path(folder))
+            given = (one.split("=", 1) for one in asked.set)
+            recipe = replace(recipe, **{name: ast.literal_eval(value) for name, value in given})
             take = measure if asked.memory is None else measure_memory
             print(json.dumps(take(recipe, asked.kinds[0], asked, asked.classes[0])))
         return
@@ -490,6 +508,14 @@ def ready(kind: type[Any], spec: SceneSpec, folder: Path) -> Any:
     if kind.__name__ == "CRN":  # one module more for each doubling
         widths = ((1024,) * 5 + (512, 512, 128, 32))[: (size[0] // 4).bit_length()]
         recipe = replace(recipe, widths=widths)
+    if kind.__name__ == "Pix2PixHD":
+        from safetensors.torch import save_file
+
+        from photogram.nn.perceptual_hd import FirstOfBlocks
+        from photogram.nn.trunks import IMAGENET
+
+        save_file(FirstOfBlocks(19, "vgg19", IMAGENET).state_dict(), folder / "vgg19.safetensors")
+        recipe = replace(recipe, perceptual=str(folder / "vgg19.safetensors"))
     return recipe
 
 

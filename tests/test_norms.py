@@ -10,6 +10,7 @@ from photogram.nn.norms import (
     BatchNorm,
     InstanceNorm,
     follow_statistics,
+    instance_norm,
     measure_statistics,
     norm_layer,
     share_statistics,
@@ -117,3 +118,33 @@ def test_statistics_that_follow_take_their_share_of_the_new():
     follow_statistics(layer, layer, x, 1.0)
     for buffer, measured in zip(layer.buffers(), new, strict=True):
         torch.testing.assert_close(buffer, measured, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("images", [1, 3])
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_instance_norm_is_its_formula_however_features_lie(images, scaled, layout):
+    draw = torch.Generator().manual_seed(images)
+    x = (3 * torch.randn(images, 5, 4, 6, generator=draw, dtype=torch.float64) + 2).to(memory_format=layout)
+    x.requires_grad_()
+    weight = bias = None
+    if scaled:
+        weight, bias = (torch.randn(5, generator=draw, dtype=torch.float64).requires_grad_() for _ in range(2))
+    centred = x - x.mean((2, 3), keepdim=True)
+    plain = centred / (centred.square().mean((2, 3), keepdim=True) + 1e-5).sqrt()
+    if weight is not None and bias is not None:
+        plain = plain * weight[:, None, None] + bias[:, None, None]
+    found = instance_norm(x, weight, bias)
+    torch.testing.assert_close(found, plain)
+    assert found.is_contiguous(memory_format=layout), "it leaves them as they lie"
+    weighed = torch.randn(plain.shape, generator=draw, dtype=torch.float64)
+    wanted = [one for one in (x, weight, bias) if one is not None]
+    gradients = [torch.autograd.grad((made * weighed).sum(), wanted, retain_graph=True) for made in (found, plain)]
+    for ours, slow in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, slow)
+
+
+def test_instance_norm_of_one_pixel_is_refused():
+    for images in (1, 2):
+        with pytest.raises(ValueError, match="more than 1"):
+            instance_norm(torch.ones(images, 5, 1, 1).to(memory_format=torch.channels_last))

@@ -15,6 +15,7 @@ from photogram.errors import unfit
 from photogram.nn.attention import BUDGET, SelfAttention
 from photogram.nn.layout_conv import layer
 from photogram.nn.multiscale import MultiScaleDiscriminator
+from photogram.nn.norms import instance_norm
 from photogram.nn.patch import Shown
 from photogram.nn.spectral import normalise_spectrally
 from photogram.optim import init_normal
@@ -74,7 +75,7 @@ class DetailDiscriminator(nn.Module):
         return [*found, self.to_logits(found[-1])]
 
     def _activated(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(F.instance_norm(x, eps=1e-5) if self.norm == "instance" else x, 0.2)
+        return F.leaky_relu(instance_norm(x) if self.norm == "instance" else x, 0.2)
 
 
 def discriminators(

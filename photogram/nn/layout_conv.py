@@ -186,7 +186,7 @@ class LayoutLevel:
 
 
 def as_computed(weight: Tensor) -> Tensor:
-    """A weight in the precision in which autocast computes with it here."""
+    """A weight, or what it is applied to, in the precision in which autocast computes with it here."""
     device = weight.device.type
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return weight.to(torch.get_autocast_dtype(device))
@@ -216,8 +216,8 @@ def layer(
             )
         result = layout.conv(first, window)
         return result if conv.bias is None else result + conv.bias.to(result.dtype)[:, None, None]
-    planes = layout.planes if isinstance(layout, LayoutLevel) else layout
-    return conv(planes if beside is None else torch.cat([planes, beside], 1))
+    planes = as_computed(layout.planes if isinstance(layout, LayoutLevel) else layout)  # before further copies
+    return conv(planes if beside is None else torch.cat([planes, as_computed(beside)], 1))
 
 
 def pyramid(classes: Integer[Tensor, "n h w"], num_classes: int, depth: int) -> list[LayoutLevel]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from photogram.errors import UserError
 from photogram.nn.halved import halved
 from photogram.nn.layout_conv import LayoutLevel, layer
+from photogram.nn.norms import instance_norm
 from photogram.nn.patch import Shown
 from photogram.nn.spectral import normalise_spectrally, normalised
 from photogram.optim import init_normal
@@ -65,7 +66,7 @@ class ScaleDiscriminator(nn.Module):
         x = F.leaky_relu(layer(first, *shown) if isinstance(shown, tuple) else first(shown), 0.2)
         found = [x]
         for conv in others:
-            x = F.leaky_relu(F.instance_norm(conv(x), eps=1e-5), 0.2)
+            x = F.leaky_relu(instance_norm(conv(x)), 0.2, inplace=True)
             found.append(x)
         return [*found, self.to_logits(x)]
 

@@ -49,7 +49,7 @@ class ResidualBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "n c h w"], statistics: Statistics, dropout: bool, noise: torch.Generator | None
     ) -> Float[Tensor, "n c h w"]:
-        y = F.relu(self.norms[0](self.convs[0](x), statistics))
+        y = F.relu(self.norms[0](self.convs[0](x), statistics), inplace=True)
         if dropout and self.dropout:
             y = dropped(y, noise)
         return x + self.norms[1](self.convs[1](y), statistics)

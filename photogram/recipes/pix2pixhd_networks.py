@@ -21,6 +21,7 @@ from photogram.nn.attention import SelfAttention
 from photogram.nn.gradients import kept_or_computed_again
 from photogram.nn.halved import halved
 from photogram.nn.layout_conv import LayoutLevel, layer
+from photogram.nn.norms import instance_norm
 from photogram.nn.regions import By, boundaries
 from photogram.nn.resnet import ResidualBlock
 from photogram.optim import init_normal
@@ -289,7 +290,7 @@ def _halving(channels: int, out: int, pad: Pad) -> nn.Conv2d:
 
 def normed(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     """Instance norm without a scale, and ReLU."""
-    return F.relu(F.instance_norm(x, eps=1e-5))
+    return F.relu(instance_norm(x), inplace=True)
 
 
 def entered(conv: nn.Conv2d, asked: Asked) -> Float[Tensor, "n o h2 w2"]:
