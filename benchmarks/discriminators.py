@@ -3,7 +3,7 @@
     python benchmarks/discriminators.py --data camvid --out runs/discriminators --steps 2000 --sheet discriminators.jpg
 
 Three trainings of pix2pixHD of equally many steps, one after the other, which go on where they were stopped; what is
-given besides goes to all of them. Told are
+given besides goes to all of them. No network that knows photographs helps: the discriminators alone teach. Told are
 
 - quality: kernel distance, LPIPS, PSNR and what a segmenter reads, by the measures of `camvid-192x256-v1` at that size;
 - cost: parameters and multiplications of the discriminators, a step and its peak memory, in a process of its own;
@@ -52,7 +52,7 @@ CHOICES = {
 def trained(asked: argparse.Namespace, kind: str, more: list[str]) -> Path:
     """The run with that discriminator, trained as far as was asked."""
     flags = [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    command = [sys.executable, "-m", "photogram", "train", "pix2pixhd", *flags, "--perceptual", "squeezenet", "--flip"]
+    command = [sys.executable, "-m", "photogram", "train", "pix2pixhd", *flags, "--perceptual", "none", "--flip"]
     command += ["--data", str(asked.data), "--size", *map(str, asked.size), "--workers", "0", "--discriminator", kind]
     run = asked.out / kind
     subprocess.run([*command, *more, "--out", str(run), "--steps", str(asked.steps)], check=True)
@@ -139,7 +139,7 @@ def tell_cost(asked: argparse.Namespace, folder: Any) -> None:
     seen = folder.spec.num_classes + 1 + folder.spec.photo_channels
     rows: dict[str, list[str]] = {}
     for kind in KINDS:
-        recipe = replace(Pix2PixHD(), **SMALL, perceptual="squeezenet", discriminator=kind)
+        recipe = replace(Pix2PixHD(), **SMALL, perceptual="none", discriminator=kind)
         need = dry_run(Asked(recipe, folder.spec, len(folder)), "steps")
         assert need is not None
         few, some = multiplications(kind, folder.spec.size, seen, SMALL["discriminator_width"], SMALL["scales"])

@@ -130,9 +130,11 @@ def dry_run(asked: Asked, until: str = "saving") -> Need | None:
         UserError: where it cannot be started.
         Unmeasured: where it failed otherwise.
     """
+    # Where a training takes more memory later than at first, the recipe says how it is then.
+    recipe = getattr(asked.recipe, "heaviest", lambda: asked.recipe)()
     question = {
         "recipe": type(asked.recipe).__name__,
-        "values": asdict(asked.recipe),
+        "values": asdict(recipe),
         "spec": asked.spec.to_json(),
         "photographs": max(asked.photographs, asked.batch_size),
         "batch_size": asked.batch_size,

@@ -39,6 +39,7 @@ from photogram.planning import (
 from photogram.recipes import members, word
 from photogram.recipes.crn import CRN
 from photogram.recipes.pix2pix import Pix2Pix
+from photogram.recipes.pix2pixhd import Pix2PixHD
 from photogram.scene import SceneSpec
 
 SPEC = SceneSpec(CLASSES, (96, 192))
@@ -377,6 +378,22 @@ def test_imagined_scenes_are_those_of_the_specification():
 def test_a_mistake_in_a_dry_run_is_the_persons():
     with pytest.raises(UserError, match="perceptual 'nonsense': is neither"):
         dry_run(asked(recipe=replace(WIDE, perceptual="nonsense")))
+
+
+def test_what_learns_alone_at_first_is_measured_as_it_is_when_all_learns(monkeypatch):
+    given = []
+
+    def run(command: list[str], input: str, **more: object) -> subprocess.CompletedProcess[str]:
+        given.append(json.loads(input))
+        return subprocess.CompletedProcess(
+            command, 0, json.dumps({"seconds": 1, "peaks": {"start": 1}, "later": 0}), ""
+        )
+
+    monkeypatch.setattr(subprocess, "run", run)
+    dry_run(asked(recipe=Pix2PixHD(enhancers=1, freeze_epochs=10)))
+    dry_run(asked())
+    assert given[0]["values"] == json.loads(json.dumps(vars(Pix2PixHD(enhancers=1))))
+    assert given[1]["values"] == json.loads(json.dumps(vars(WIDE)))
 
 
 def test_a_quick_look_takes_the_steps_alone():

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -195,6 +195,10 @@ class Pix2PixHD:
             raise unfit("freeze_epochs", self.freeze_epochs, "without --enhancers there is nothing to freeze; give 0")
         if not self.train_encoder and self.features == "none":
             raise UserError("--no-train-encoder: there is no encoder; give --features objects or classes")
+
+    def heaviest(self) -> Pix2PixHD:
+        """The part of the training that takes most memory, for plans: when all networks learn."""
+        return replace(self, freeze_epochs=0)
 
     def size_multiple(self) -> int:
         """Heights and widths that the recipe can train at are multiples of this."""
