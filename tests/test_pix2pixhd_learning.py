@@ -29,7 +29,8 @@ TINY: dict[str, Any] = {
     **{"scales": 1, "discriminator_width": 8, "learning_rate": 1e-3, "discriminator_rate": 1e-3},
 }
 STYLED: dict[str, Any] = {
-    **{"features": "objects", "scales": 2, "strided": 2, "discriminator_width": 16},
+    **{"features": "objects", "width": 12, "encoder_width": 12},
+    **{"scales": 2, "strided": 2, "discriminator_width": 16},
     **{"feature_matching": 50.0, "discriminator_rate": 2e-4},  # colours are in what is matched, not in the game
 }
 EARTH = torch.tensor([-0.2, 0.1, -0.3])[:, None, None]
@@ -121,7 +122,7 @@ def test_touching_objects_of_a_class_are_told_apart_by_the_boundary_channel_alon
     photographed = [darkness(photo[0], layout) for layout, photo in held_out]
     assert min(photographed) > 1.3
     assert min(found["objects"]) > 0.7 * max(photographed), "with the channel every border is drawn"
-    assert max(map(abs, found["none"])) < 0.25 * min(photographed), "without it none is"
+    assert max(map(abs, found["none"])) < 0.3 * min(photographed), "without it none is"
 
 
 def colors_of_blocks(picture: Tensor, layout: Layout) -> Tensor:
@@ -174,14 +175,14 @@ def least_distance(network: CoarseToFineGenerator, layout: Layout) -> float:
 def test_colors_of_objects_are_recovered_by_encoding_and_clusters_give_distinct_ones() -> None:
     """Check 10.14 c, of colours from blue to orange; `test_any_color...` has all colours, and takes longer."""
     scenes = [colored(n, of_all=False) for n in range(128)]
-    training, _ = trained(scenes, 100, **STYLED)
+    training, _ = trained(scenes, 150, **STYLED)
     found = recovered(training.painter, of_all=False)
     assert min(correlations(found["own"], found["true"])) > 0.85
     assert min(correlations(found["in the next's"], found["next's"])) > 0.85, "styles go where they are put"
     assert far(found["own"], found["true"]) < 0.5 * far(found["own"], found["next's"])
-    network = clusters_of(training.painter, scenes[:32], 3)
+    network = clusters_of(training.painter, scenes[:64], 3)
     layout, _ = parts(colored(1000, of_all=False))
-    assert least_distance(network, layout) > 0.4
+    assert least_distance(network, layout) > 0.3
     drawn = torch.stack([colors_of_blocks(network.sample(layout, seed)[0], layout) for seed in range(8)])
     assert bool((drawn.amax(0) - drawn.amin(0) > 0.4)[:, [0, 2]].all()), "each block gets other styles by other seeds"
 
@@ -190,13 +191,13 @@ def test_colors_of_objects_are_recovered_by_encoding_and_clusters_give_distinct_
 def test_any_color_is_recovered_given_to_another_object_and_clustered() -> None:
     """Check 10.14 c, of all colours: the three numbers of a style are found one after the other."""
     scenes = [colored(n, of_all=True) for n in range(128)]
-    training, _ = trained(scenes, 600, **STYLED, epochs=5, decay_epochs=5)
+    training, _ = trained(scenes, 1000, **STYLED, epochs=12, decay_epochs=4)
     found = recovered(training.painter, of_all=True)
     assert min(correlations(found["own"], found["true"])) > 0.8
     assert min(correlations(found["in the next's"], found["next's"])) > 0.8
     assert far(found["own"], found["true"]) < 0.5 * far(found["own"], found["next's"])
     layout, _ = parts(colored(1000, of_all=True))
-    assert least_distance(clusters_of(training.painter, scenes, 5), layout) > 0.3
+    assert least_distance(clusters_of(training.painter, scenes, 5), layout) > 0.5
 
 
 def test_the_hybrid_discriminator_is_played_against_for_200_steps() -> None:
