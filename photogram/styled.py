@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -21,6 +22,8 @@ from photogram.generator import Generator, NoOptions
 from photogram.nn.regions import By, Regions, find_regions, pooled, spread
 from photogram.scene import Condition, Layout
 
+FOLLOWED = 0.01
+"""How far, at least, the mean style of a class follows those of a step: encoders change while they learn."""
 MOST = 64
 """So many styles of a layout can be painted at once."""
 
@@ -48,7 +51,7 @@ class StyleOptions(NoOptions):
             raise UserError(f"--styles {self.styles} --style common: the commonest styles are always the same")
         if self.several and not network.style_channels:
             raise UserError(f"--styles {self.styles}: this network was trained without styles (--features none)")
-        if self.several and not network.has_styles:
+        if self.several and not network.has_choices:
             raise UserError(
                 f"--styles {self.styles}: the network has no clusters of styles; `photogram cluster` finds them"
             )
@@ -87,6 +90,32 @@ class StyledGenerator(Generator, abc.ABC):
     def has_styles(self) -> bool:
         """Whether there are clusters to draw styles from."""
         return bool(self.style_counts.any())
+
+    @property
+    def has_choices(self) -> bool:
+        """Whether a class has several clusters, as `photogram cluster` finds them."""
+        return bool(((self.style_counts > 0).sum(1) > 1).any())
+
+    @torch.no_grad()
+    def follow_styles(
+        self, styles: Float[Tensor, "k f"], regions: Regions, mean: Callable[[Tensor], Tensor] = lambda values: values
+    ) -> None:
+        """Move the first cluster of each class, of a network in training its only one, towards these styles.
+
+        So a network that nobody has clustered yet paints every object in the mean style of its class.
+
+        Args:
+            styles: as read from photographs.
+            regions: what they are of.
+            mean: over all processes.
+        """
+        sums = styles.new_zeros(len(self.style_counts), 1 + self.style_channels)
+        together = mean(sums.index_add(0, regions.classes, torch.cat([torch.ones_like(styles[:, :1]), styles], 1)))
+        count, known = together[:, :1], self.style_counts[:, :1]
+        share = torch.maximum(count / (known + count).clamp(min=1), torch.full_like(count, FOLLOWED))
+        now = self.style_centres[:, 0].lerp(together[:, 1:] / count.clamp(min=1e-6), share)
+        self.style_centres[:, 0] = torch.where(count > 0, now, self.style_centres[:, 0])
+        self.style_counts[:, :1] += count.ceil().long()
 
     def regions(self, layout: Layout) -> Regions:
         """What has a style of its own in a layout."""

@@ -123,6 +123,25 @@ def test_the_encoder_learns_with_the_generator_and_only_where_it_is_asked_to():
     assert {"first.weight", "last.weight"} <= changed(training.painter.encoder, before)
 
 
+def test_a_class_has_its_mean_style_until_styles_are_clustered():
+    training, one = start(features="classes"), scene()
+    layout = one.condition.layout
+    assert layout is not None and one.photo is not None
+    expected = training.painter.styles_in(one.photo, layout)  # as the first step reads them
+    training.step(one, 0)
+    classes = training.painter.regions(layout).classes
+    torch.testing.assert_close(training.painter.style_centres[classes, 0], expected, atol=1e-5, rtol=1e-4)
+    assert (
+        training.painter.style_counts.sum(1).tolist()
+        == torch.bincount(classes, minlength=len(layout_classes())).tolist()
+    )
+    assert training.painter.has_styles and not training.painter.has_choices
+    before = training.painter.style_centres[classes, 0].clone()
+    training.step(scene(2), 1)  # with a second scene the mean is of two of each class that both have
+    assert not torch.equal(training.painter.style_centres[classes, 0], before)
+    assert int(training.painter.style_counts.max()) == 3
+
+
 def test_the_enhancer_learns_alone_then_all_learn_and_every_rate_falls():
     """Check 10.5, and the fault of the published code (specification 9, number 1)."""
     recipe = {"enhancers": 1, "freeze_epochs": 1, "epochs": 2, "decay_epochs": 4, "feature_matching": 10.0}

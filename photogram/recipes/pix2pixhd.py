@@ -51,7 +51,7 @@ from photogram.nn.layout_conv import LayoutLevel
 from photogram.nn.multiscale import Framed, MultiScaleDiscriminator, Windows, carry_scales
 from photogram.nn.patch import Shown
 from photogram.nn.perceptual_hd import RisingPerceptualLoss, load_features
-from photogram.nn.regions import By, pooled, spread
+from photogram.nn.regions import By
 from photogram.optim import frozen, late_decay, set_learning_rate
 from photogram.recipe import LearnsFrom, Run, check_source
 from photogram.recipes.duel import Duel, is_diagnosed
@@ -60,6 +60,7 @@ from photogram.recipes.pix2pixhd_networks import (
     Boundary,
     CoarseToFineGenerator,
     Pad,
+    Playing,
     Pyramid,
     Upsample,
     check_networks,
@@ -309,6 +310,9 @@ class Pix2PixHDTraining(Duel):
         accelerator.backward(loss)
         self.generator_adam.step()
         self.discriminator_adam.step()
+        for painter in self.published().values():
+            if self.playing.read is not None and isinstance(painter, CoarseToFineGenerator):
+                painter.follow_styles(*self.playing.read, self.run.mean)
         self.end_step(seen)
         logits = tuple(torch.cat([one[-1].detach().flatten() for one in judged]) for judged in (on_real, on_fake))
         found = self.diagnosed(seen, photo, fake, recipe.game, (logits[0], logits[1]))
@@ -364,37 +368,6 @@ class Pix2PixHDTraining(Duel):
         trunk = None if self.perceptual is None else self.perceptual.trunk
         looks = "none" if trunk is None else f"{trunk.name}; {trunk.terms}"
         return {"feature network": looks, **attention_facts(self.judges, self.run.spec.size), **self.taken}
-
-
-class Playing(nn.Module):
-    """A painting as training makes it: styles read from the photograph, all networks, some of them frozen."""
-
-    def __init__(self, generator: CoarseToFineGenerator, train_encoder: bool):
-        super().__init__()
-        self.generator, self.train_encoder, self.frozen = generator, train_encoder, False
-        if generator.encoder is not None:
-            generator.encoder.requires_grad_(train_encoder)
-
-    def freeze(self, frozen: bool) -> None:
-        """Let all but the outermost enhancer, the last convolution and the encoder learn, or not."""
-        self.frozen = frozen
-        for part in (self.generator.coarse, *list(self.generator.finer)[:-1]):
-            part.requires_grad_(not frozen)
-
-    def forward(self, scene: Scene) -> Float[Tensor, "n c h w"]:
-        generator, features = self.generator, None
-        learning = generator.encoder is not None and self.train_encoder
-        if generator.encoder is not None:
-            assert scene.photo is not None and scene.condition.layout is not None
-            regions = generator.regions(scene.condition.layout)
-            with torch.set_grad_enabled(torch.is_grad_enabled() and learning):
-                seen = generator.encoded(scene.photo)
-            features = spread(pooled(seen, regions), regions)
-        asked = generator.asked(scene.condition, features)
-        # Of what is frozen nothing is kept, but where a gradient must reach the encoder through it.
-        with torch.set_grad_enabled(torch.is_grad_enabled() and (learning or not self.frozen)):
-            inner = generator.before_last(asked)
-        return generator.finished(asked, inner)
 
 
 def shown(beside: Asked, picture: Float[Tensor, "n p h w"]) -> Shown:

@@ -22,10 +22,10 @@ from photogram.nn.gradients import kept_or_computed_again
 from photogram.nn.halved import halved
 from photogram.nn.layout_conv import LayoutLevel, layer
 from photogram.nn.norms import instance_norm
-from photogram.nn.regions import By, boundaries
+from photogram.nn.regions import By, Regions, boundaries, pooled, spread
 from photogram.nn.resnet import ResidualBlock
 from photogram.optim import init_normal
-from photogram.scene import Condition, Layout, SceneSpec
+from photogram.scene import Condition, Layout, Scene, SceneSpec
 from photogram.styled import StyledGenerator
 
 Boundary = Literal["auto", "objects", "classes", "none"]
@@ -259,6 +259,39 @@ class FeatureEncoder(nn.Module):
         for conv in (*self.down, *self.up):
             x = normed(conv(x))
         return torch.tanh(self.last(x))
+
+
+class Playing(nn.Module):
+    """A painting as training makes it: styles read from the photograph, all networks, some of them frozen."""
+
+    def __init__(self, generator: CoarseToFineGenerator, train_encoder: bool):
+        super().__init__()
+        self.generator, self.train_encoder, self.frozen = generator, train_encoder, False
+        self.read: tuple[Tensor, Regions] | None = None  # the styles that were read last
+        if generator.encoder is not None:
+            generator.encoder.requires_grad_(train_encoder)
+
+    def freeze(self, frozen: bool) -> None:
+        """Let all but the outermost enhancer, the last convolution and the encoder learn, or not."""
+        self.frozen = frozen
+        for part in (self.generator.coarse, *list(self.generator.finer)[:-1]):
+            part.requires_grad_(not frozen)
+
+    def forward(self, scene: Scene) -> Float[Tensor, "n c h w"]:
+        generator, features = self.generator, None
+        learning = generator.encoder is not None and self.train_encoder
+        if generator.encoder is not None:
+            assert scene.photo is not None and scene.condition.layout is not None
+            regions = generator.regions(scene.condition.layout)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and learning):
+                seen = generator.encoded(scene.photo)
+            styles = pooled(seen, regions)
+            self.read, features = (styles.detach(), regions), spread(styles, regions)
+        asked = generator.asked(scene.condition, features)
+        # Of what is frozen nothing is kept, but where a gradient must reach the encoder through it.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and (learning or not self.frozen)):
+            inner = generator.before_last(asked)
+        return generator.finished(asked, inner)
 
 
 class Doubling(nn.Module):
