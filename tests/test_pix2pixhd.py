@@ -133,7 +133,7 @@ def test_a_class_has_its_mean_style_until_styles_are_clustered():
     torch.testing.assert_close(training.painter.style_centres[classes, 0], expected, atol=1e-5, rtol=1e-4)
     assert (
         training.painter.style_counts.sum(1).tolist()
-        == torch.bincount(classes, minlength=len(layout_classes())).tolist()
+        == torch.bincount(classes, minlength=training.painter.spec.num_classes).tolist()
     )
     assert training.painter.has_styles and not training.painter.has_choices
     before = training.painter.style_centres[classes, 0].clone()
@@ -282,7 +282,7 @@ def test_the_trunk_and_attention_are_looked_at_in_every_fifth_step():
 
 
 def test_attention_to_windows_sees_the_same_of_photograph_and_painting(monkeypatch):
-    training, seen = start(discriminator="attention", attention="crop"), []
+    training, seen = start(discriminator="attention", attention_mode="crop"), []
     judges = training.judges
     monkeypatch.setattr(judges, "crop", 24)
     forward = judges.forward

@@ -69,7 +69,7 @@ from photogram.scene import Scene, SceneSpec
 
 Styled = Literal["none", "objects", "classes"]
 _KINDS: dict[str, Any] = {
-    **{"boundary": Boundary, "features": Styled, "discriminator": Kind, "attention": AttentionMode},
+    **{"boundary": Boundary, "features": Styled, "discriminator": Kind, "attention_mode": AttentionMode},
     **{"pad": Pad, "upsample": Upsample, "pyramid": Pyramid, "game": Game},
 }
 """What each field that names one of several things can be."""
@@ -133,7 +133,7 @@ class Pix2PixHD:
     """Features of a discriminator's first convolution."""
     spectral: bool = False
     """Spectral norm on the discriminators' convolutions (Miyato et al. 2018)."""
-    attention: AttentionMode = "full_image"
+    attention_mode: AttentionMode = "full_image"
     """What self-attention sees: the image; two windows of 512 x 512, the same of photograph and painting; or a coarse
     grid of it."""
     game: Game = "lsgan"
@@ -250,7 +250,7 @@ class Pix2PixHDTraining(Duel):
             recipe.scales,
             strided=recipe.strided,
             spectral=recipe.spectral,
-            attention_mode=recipe.attention,
+            attention_mode=recipe.attention_mode,
         )
         self.taken |= _take_judges(run, judges)
         self.painter, self.judges, self.playing = generator, judges, Playing(generator, recipe.train_encoder)
