@@ -464,7 +464,8 @@ def test_precisions_and_seeds_differ(recipe_type, tmp_path):
     weights = [weights_of(tmp_path / name) for name in "abc"]
     for other in weights[1:]:
         assert any(not torch.equal(weights[0][k], other[k]) for k in other)
-    near = [torch.allclose(weights[0][k], weights[1][k], atol=0.1) for k in weights[0]]
+    learned = [k for k in weights[0] if not k.startswith("style_")]  # styles are what an encoder says, no weights
+    near = [torch.allclose(weights[0][k], weights[1][k], atol=0.1) for k in learned]
     assert all(near), "bf16 is another rounding, not another network"
 
 
