@@ -105,6 +105,8 @@ def _load_strictly(network: nn.Module, path: Path) -> None:
         if (tensor.shape, tensor.dtype) != (expected[name].shape, expected[name].dtype):
             found, wanted = ((tuple(t.shape), str(t.dtype)) for t in (tensor, expected[name]))
             raise UserError(f"{path}: {name} is {found}, but config.json asks for {wanted}")
+        if tensor.stride() != expected[name].stride():  # files are in one order; the network may keep them in another
+            weights[name] = torch.empty_like(expected[name], device=tensor.device).copy_(tensor)
     network.load_state_dict(weights, assign=True)
 
 

@@ -253,6 +253,7 @@ class Pix2PixHDTraining(Duel):
             attention_mode=recipe.attention_mode,
         )
         self.taken |= _take_judges(run, judges)
+        judges.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.painter, self.judges, self.playing = generator, judges, Playing(generator, recipe.train_encoder)
         rate = recipe.discriminator_rate or recipe.learning_rate
         super().__init__(

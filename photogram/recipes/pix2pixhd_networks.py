@@ -123,6 +123,8 @@ class CoarseToFineGenerator(StyledGenerator):
             self.encoder = FeatureEncoder(spec.photo_channels, encoder_width, downsamplings, style_channels)
         self.add_clusters(spec.num_classes, clusters, style_channels)
         init_normal(self)
+        # As convolutions want their weights, which saves turning them each time; published ones are read into the same.
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     @property
     def size_multiple(self) -> int:
