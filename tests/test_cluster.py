@@ -292,5 +292,4 @@ def test_the_networks_of_pix2pixhd_are_clustered(tmp_path: Path) -> None:
     again = CoarseToFineGenerator.from_pretrained(tmp_path)
     assert again.clusters == 6 and torch.equal(again.style_centres, styles.centres)
     layout = scenes()[0].condition
-    made.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]  # painting had turned its weights
     assert torch.equal(again.sample(layout, 3), made.sample(layout, 3))
