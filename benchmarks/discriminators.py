@@ -71,7 +71,7 @@ def judged(asked: argparse.Namespace) -> dict[str, dict[str, Any]]:
     return {kind: json.loads((out / name / kind / "result.json").read_text()) for kind in KINDS}
 
 
-def multiplications(kind: str, size: tuple[int, int], channels: int, width: int, scales: int) -> tuple[int, float]:
+def multiplications(kind: Any, size: tuple[int, int], channels: int, width: int, scales: int) -> tuple[int, float]:
     """Parameters, and multiplications of a pass of one picture; nothing is computed."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -85,7 +85,7 @@ def multiplications(kind: str, size: tuple[int, int], channels: int, width: int,
     return sum(p.numel() for p in network.parameters()), counted.get_total_flops() / 2
 
 
-def a_pass(kind: str, size: tuple[int, int]) -> dict[str, float]:
+def a_pass(kind: Any, size: tuple[int, int]) -> dict[str, float]:
     """A pass at the paper's widths with all gradients, in bf16: core seconds, and peak bytes above what was there."""
     import torch
 
