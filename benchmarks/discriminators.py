@@ -93,7 +93,7 @@ def a_pass(kind: Any, size: tuple[int, int]) -> dict[str, float]:
     from photogram.nn.discriminators import discriminators
 
     network = discriminators(kind, 39, 64, 3)
-    network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     shown = torch.rand(1, 39, *size).contiguous(memory_format=torch.channels_last).requires_grad_()
     peak_and_forget()
     before, began = peak(), time.process_time()
