@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from photogram.nn.attention import gammas
@@ -88,7 +89,8 @@ def colored(number: int, *, of_all: bool) -> Scene:
 def trained(scenes: Sequence[Scene], steps: int, **recipe: Any) -> tuple[Pix2PixHDTraining, list[dict[str, Tensor]]]:
     """Train on pairs of them; what the steps said too."""
     torch.manual_seed(0)
-    run = Run(Accelerator(cpu=True), SPEC, len(scenes), 2, 0, None, lambda: None)
+    AcceleratorState._reset_state(reset_partial_state=True)  # whatever a test before has asked for
+    run = Run(Accelerator(cpu=True, mixed_precision="no"), SPEC, len(scenes), 2, 0, None, lambda: None)
     training, draws, said = Pix2PixHD(**{**TINY, **recipe}).start(run), np.random.default_rng(0), []
     for step in range(steps):
         one, other = draws.integers(len(scenes), size=2)
