@@ -93,7 +93,6 @@ class Duel(OfParts):
         settle: fits an average's running statistics to its weights before it is published, where that needs no data;
             without it they follow what it makes of the conditions of training (see `end_step`).
         playing: what calls the generator in a step, where that is not the generator itself.
-        judging_rate: the discriminator's step size, where it has its own.
     """
 
     def __init__(
@@ -106,7 +105,6 @@ class Duel(OfParts):
         average: float = 0.0,
         settle: Callable[[Any], None] | None = None,
         playing: nn.Module | None = None,
-        judging_rate: float | None = None,
     ):
         self.run, self.published_generator, self.judging = run, generator, discriminator
         self.shown = run.batch_size * run.accelerator.num_processes  # photographs a step
@@ -114,8 +112,7 @@ class Duel(OfParts):
         if average:
             self.averaged = copy.deepcopy(generator).requires_grad_(False).to(run.accelerator.device)
         self.generator, self.generator_adam = self._prepared(playing or generator, learning_rate, beta1)
-        judging_rate = learning_rate if judging_rate is None else judging_rate
-        self.discriminator, self.discriminator_adam = self._prepared(discriminator, judging_rate, beta1)
+        self.discriminator, self.discriminator_adam = self._prepared(discriminator, learning_rate, beta1)
 
     def _prepared(self, network: nn.Module, learning_rate: float, beta1: float) -> tuple[Any, Any]:
         adam = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=(beta1, 0.999), fused=True)

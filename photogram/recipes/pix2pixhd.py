@@ -20,10 +20,9 @@ and those in a network that knows photographs. Where we differ from the paper's 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -55,6 +54,7 @@ from photogram.nn.regions import By
 from photogram.optim import frozen, late_decay, set_learning_rate
 from photogram.recipe import LearnsFrom, Run, check_source
 from photogram.recipes.duel import Duel, is_diagnosed
+from photogram.recipes.fields import check_below_one, check_least, check_positive, check_words
 from photogram.recipes.pix2pixhd_networks import (
     Asked,
     Boundary,
@@ -68,17 +68,6 @@ from photogram.recipes.pix2pixhd_networks import (
 from photogram.scene import Scene, SceneSpec
 
 Styled = Literal["none", "objects", "classes"]
-_KINDS: dict[str, Any] = {
-    **{"boundary": Boundary, "features": Styled, "discriminator": Kind, "attention_mode": AttentionMode},
-    **{"pad": Pad, "upsample": Upsample, "pyramid": Pyramid, "game": Game},
-}
-"""What each field that names one of several things can be."""
-_LEAST = {
-    **dict.fromkeys(("feature_channels", "discriminator_width"), 1),
-    **dict.fromkeys(("epochs", "decay_epochs", "freeze_epochs", "average", "gradient_penalty"), 0),
-    **dict.fromkeys(("feature_matching", "perceptual_weight", "discriminator_rate"), 0),
-}
-"""The least that each number can be."""
 
 
 @dataclass(frozen=True)
@@ -181,17 +170,23 @@ class Pix2PixHD:
             self.clusters,
             self.generator_attention,
         )
-        for name, kind in _KINDS.items():
-            if getattr(self, name) not in get_args(kind):
-                raise unfit(name, getattr(self, name), f"must be one of {', '.join(get_args(kind))}")
-        for name, bound in _LEAST.items():
-            if not bound <= getattr(self, name) < math.inf:  # nor nan
-                raise unfit(name, getattr(self, name), f"must be {bound} or more, and finite")
+        check_words(
+            self,
+            boundary=Boundary,
+            features=Styled,
+            discriminator=Kind,
+            attention_mode=AttentionMode,
+            pad=Pad,
+            upsample=Upsample,
+            pyramid=Pyramid,
+            game=Game,
+        )
+        check_least(self, 1, "feature_channels", "discriminator_width")
+        check_least(self, 0, "epochs", "decay_epochs", "freeze_epochs", "average", "gradient_penalty")
+        check_least(self, 0, "feature_matching", "perceptual_weight", "discriminator_rate")
+        check_positive(self, "learning_rate")
+        check_below_one(self, "beta1")
         check_discriminators(self.discriminator, self.scales, self.strided, (1 << 20, 1 << 20))
-        if not 0 < self.learning_rate < math.inf:
-            raise unfit("learning_rate", self.learning_rate, "must be above 0 and finite")
-        if not 0 <= self.beta1 < 1:
-            raise unfit("beta1", self.beta1, "must be 0 or more, and below 1")
         if self.freeze_epochs and not self.enhancers:
             raise unfit("freeze_epochs", self.freeze_epochs, "without --enhancers there is nothing to freeze; give 0")
         if not self.train_encoder and self.features == "none":
@@ -255,16 +250,8 @@ class Pix2PixHDTraining(Duel):
         self.taken |= _take_judges(run, judges)
         judges.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.painter, self.judges, self.playing = generator, judges, Playing(generator, recipe.train_encoder)
-        rate = recipe.discriminator_rate or recipe.learning_rate
         super().__init__(
-            run,
-            generator,
-            judges,
-            recipe.learning_rate,
-            recipe.beta1,
-            recipe.average,
-            playing=self.playing,
-            judging_rate=rate,
+            run, generator, judges, recipe.learning_rate, recipe.beta1, recipe.average, playing=self.playing
         )
         trunk = load_features(recipe.perceptual, "imagenet" if recipe.perceptual_normalized else "none")
         self.perceptual = None if trunk is None else RisingPerceptualLoss(trunk).to(run.accelerator.device)
