@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from photogram.errors import UserError
 from photogram.images import replacing
-from photogram.scene import Condition, Layout, SceneSpec, check_layout
+from photogram.scene import Condition, Layout, SceneSpec, Size, check_layout
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 _FORMAT = 1
@@ -330,11 +330,16 @@ class Generator(Network, abc.ABC):
             check_layout(layout, self.spec)
         return condition
 
+    def possible_size(self, size: Size) -> Size:
+        """The next size, of as many rows and columns or more, that the network can paint."""
+        height, width = (max(self.least_side, -(-n // self.size_multiple) * self.size_multiple) for n in size)
+        return height, width
+
     def _padded(self, condition: Condition) -> Condition:
         """Grow the condition to the next size that the network can paint."""
         if condition.size is None:
             return condition
-        height, width = (max(self.least_side, -(-n // self.size_multiple) * self.size_multiple) for n in condition.size)
+        height, width = self.possible_size(condition.size)
         if (height, width) == condition.size:
             return condition
         layout = None if condition.layout is None else condition.layout.padded((height, width), self.spec.void)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -78,14 +79,18 @@ class RunLog:
 
     def recent(self, count: int = 100) -> dict[str, float]:
         """The mean of each loss over the last steps."""
-        with self.path.open() as file:
-            lines = [json.loads(line) for line in file.readlines()[-count:]]
+        lines = [json.loads(line) for line in self._last(count)]
         names = [name for name in (lines[-1] if lines else {}) if name not in ("step", "seen")]
         return {name: sum(line.get(name, 0.0) for line in lines) / len(lines) for name in names}
 
     def diagnostics(self) -> dict[str, float]:
         """The means that advice judges; none of a log with fewer steps."""
-        return diagnostics_of(self.path.read_text().splitlines())
+        return diagnostics_of(self._last(STEPS))
+
+    def _last(self, count: int) -> list[str]:
+        """The last lines; what is before them is passed over, of a long training most of the log."""
+        with self.path.open() as file:
+            return list(deque(file, count))
 
 
 def diagnostics_of(lines: Sequence[str]) -> dict[str, float]:

@@ -141,7 +141,7 @@ class StyledGenerator(Generator, abc.ABC):
         if not photo.is_floating_point() or tuple(photo.shape) != expected:
             raise UserError(f"the photograph is {list(photo.shape)}, but its layout asks for {list(expected)}")
         height, width = condition.layout.size
-        size = self._possible((height, width))
+        size = self.possible_size((height, width))
         margin = (0, size[1] - width, 0, size[0] - height)
         device = next(self.parameters()).device
         padded = torch.nn.functional.pad(photo.float(), margin, mode="replicate").to(device)
@@ -242,10 +242,6 @@ class StyledGenerator(Generator, abc.ABC):
         """
         if not self.style_channels:
             raise UserError("this network was trained without styles; train it with --features objects or classes")
-
-    def _possible(self, size: tuple[int, int]) -> tuple[int, int]:
-        height, width = (max(self.least_side, -(-n // self.size_multiple) * self.size_multiple) for n in size)
-        return height, width
 
     def _with_styles(
         self, condition: Condition, styles: Float[Tensor, "k f"], regions: Regions
