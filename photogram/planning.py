@@ -188,14 +188,25 @@ Measure = Callable[..., Need | None]
 """`dry_run`, of a training until a part, which it knows unless it is told."""
 
 
-def remembering(last: str = "saving") -> Measure:
-    """`dry_run` until a part, which measures each training once: what it raised is raised again."""
+def remembering(last: str = "saving", tell: Callable[[str], object] = lambda line: None) -> Measure:
+    """`dry_run` until a part, which measures each training once: what it raised is raised again.
+
+    Args:
+        last: the part, where none is asked for.
+        tell: is given what is being measured, and what was found: of large trainings each takes minutes.
+    """
     known: dict[tuple[Asked, str], Need | UserError | Unmeasured | None] = {}
 
     def measure(asked: Asked, until: str = last) -> Need | None:
         if (asked, until) not in known:
+            height, width = asked.spec.size
+            what = f"{height} x {width}, batch {asked.batch_size}, {asked.precision}"
+            what += ", checkpointing" if getattr(asked.recipe, "checkpointing", False) else ""
+            tell(f"measuring {what}")
             try:
-                known[asked, until] = dry_run(asked, until)
+                known[asked, until] = found = dry_run(asked, until)
+                needs = "more than there is here" if found is None else f"{amount(found.peak)}, {found.seconds:.2f} s"
+                tell(f"{what}: {needs}" + (" a step" if found is not None else ""))
             except (UserError, Unmeasured) as e:
                 known[asked, until] = e
         found = known[asked, until]
@@ -329,18 +340,19 @@ def largest_size(asked: Asked, smaller: Sequence[Need | None], budget: int) -> S
     return None
 
 
-def plan(asked: Asked, budget: int, room: int) -> list[Way]:
+def plan(asked: Asked, budget: int, room: int, tell: Callable[[str], object] = lambda line: None) -> list[Way]:
     """What a training needs, as asked for and, where that does not fit, in ways that need less.
 
     Args:
         asked: the training.
         budget: bytes that it may take.
         room: bytes that there are here.
+        tell: is given what is being measured, and what was found.
 
     Returns:
         As asked for first; where that does not fit, then every other way that is known and the largest size that fits.
     """
-    measure = remembering()
+    measure = remembering(tell=tell)
     first = need(asked, room, measure)
     found = [Way("", first, _within(first, budget), True)]
     if found[0].fits:

@@ -155,6 +155,19 @@ def test_what_does_not_fit_here_is_drawn_from_smaller_sizes(monkeypatch):
     assert [run[0] for run in machine.runs] == [(48, 96), (72, 144)]
 
 
+def test_each_measurement_is_told_before_and_after_for_large_ones_take_minutes(monkeypatch):
+    half = 1000 + 10 * 2 * 48 * 96
+    machine, told = Machine(half), list[str]()
+    monkeypatch.setattr(planning, "dry_run", machine)
+    plan(asked(batch_size=2), half, 10 * half, told.append)  # less than was thought to be here
+    before, after = told[:2]
+    assert before == "measuring 48 x 96, batch 2, fp32"
+    assert after == f"48 x 96, batch 2, fp32: {amount(half)}, 1.00 s a step"
+    assert "96 x 192, batch 2, fp32: more than there is here" in told
+    assert "measuring 48 x 96, batch 2, fp32, checkpointing" in told
+    assert len(told) == 2 * len(set(machine.runs))  # each once
+
+
 def test_other_ways_are_named_with_what_they_need(monkeypatch):
     ways = {w.change: w for w in found(Machine(10 * FULL), FULL // 2, monkeypatch)}
     assert list(ways) == [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -77,11 +78,11 @@ def _plan(asked: PlanFlags, recipe: Any) -> int:
         check_window(size_of_first(asked.data, learns_from)[0], size, first_file(data))
     check_plan(recipe, data, Plan(steps=1, batch_size=asked.batch_size, precision=asked.precision))
     training = planning.Asked(recipe, data.spec, len(data), asked.batch_size, asked.precision, asked.start_from)
-    Console(stderr=True).print(
-        "measuring some steps of the training, and of others where it does not fit; large ones take long"
-    )
+    console = Console(stderr=True)
+    tell = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    tell("measuring some steps of the training, and of others where it does not fit; large ones take minutes each")
     try:
-        found = planning.plan(training, budget, room)
+        found = planning.plan(training, budget, room, tell)
     except planning.Unmeasured as e:
         raise UserError(f"photogram plan {word(type(recipe))}: could not be measured; the training said: {e}") from None
     if asked.json_:
