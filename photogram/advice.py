@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-BLOBS = "peak/trunk"
+BLOBS = "blobs/trunk"
 """What tells of bright blobs (specification 9, number 8)."""
 STEPS = 100
 """Steps over which means are taken."""
@@ -23,8 +23,8 @@ CLIPPED = 0.25
 """By so much the share of black and white values in paintings is above that in photographs."""
 PATTERNED, MORE_PATTERNED = 0.75, 0.15
 """A checkerboard above this (1/2 is none, 1 nothing else), and by so much above that of photographs."""
-PEAKED = 100.0
-"""A feature of the generator's trunk stands out by so many deviations of all of them: a bright blob."""
+CONCENTRATED = 0.5
+"""A bright blob: more than this share of the energy of the generator's trunk lies in a 256th of its places."""
 COVERED = 1.0
 """A generator is told where it shows a smaller share of the toy world's kinds of scene than this. Of 64 of its own
 photographs a kind is missed once in a hundred times."""
@@ -67,9 +67,9 @@ def advice(means: Mapping[str, float]) -> list[str]:
             found.append(f"The {name}'s gradient is very large ({norm:.2g}): lower --learning-rate.")
     if has_blobs(means):
         found.append(
-            f"Single places of the generator's residual trunk stand out by {means[BLOBS]:.0f} deviations, which become "
-            "bright blobs that stay: start again --from the folder `sound` of this run, the last network without, with "
-            "a lower --discriminator-rate or --spectral; a new training has --pad reflect besides."
+            f"A 256th of the places of the generator's residual trunk holds {means[BLOBS]:.0%} of its energy, which "
+            "becomes bright blobs that stay: start again --from the folder `sound` of this run, the last network "
+            "without, with a lower --discriminator-rate or --spectral; a new training has --pad reflect besides."
         )
     return [*found, *_faults(means), *_collapse(means)]
 
@@ -80,7 +80,7 @@ def has_blobs(means: Mapping[str, float]) -> bool:
     Args:
         means: over the last `STEPS` steps, by name.
     """
-    return means.get(BLOBS, 0.0) > PEAKED
+    return means.get(BLOBS, 0.0) > CONCENTRATED
 
 
 def _faults(means: Mapping[str, float]) -> list[str]:

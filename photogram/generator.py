@@ -214,6 +214,8 @@ def _check_layout_form(layout: object) -> None:
             raise UserError(f"layout is empty: {name} is {_form(maps)}")
         if maps.shape != layout.classes.shape:
             raise UserError(f"layout: {name} is {_form(maps)}, but classes is {_form(layout.classes)}")
+        if name == "instances" and maps.dtype == torch.int64 and not -(2**31) <= maps.min() <= maps.max() < 2**31:
+            raise UserError(f"layout: {name} has numbers {int(maps.min())} to {int(maps.max())}; they must fit 32 bits")
 
 
 def _form(value: object) -> str:
@@ -233,6 +235,8 @@ class Generator(Network, abc.ABC):
     the number of one, or all."""
     least_side: int = 1
     """Smaller heights and widths are padded to this; a multiple of every `size_multiple` that the network may have."""
+    pads_with_void: bool = True
+    """Whether what is padded to a layout is of the void class, where there is one; else its border is repeated."""
     needs_objects: bool = False
     """Whether layouts must come with instance maps."""
     checkpointing: bool = False
@@ -342,7 +346,11 @@ class Generator(Network, abc.ABC):
         height, width = self.possible_size(condition.size)
         if (height, width) == condition.size:
             return condition
-        layout = None if condition.layout is None else condition.layout.padded((height, width), self.spec.void)
+        layout = (
+            None
+            if condition.layout is None
+            else condition.layout.padded((height, width), self.spec.void if self.pads_with_void else None)
+        )
         image = condition.image
         if image is not None:
             margin = (0, width - image.shape[-1], 0, height - image.shape[-2])

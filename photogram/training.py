@@ -161,11 +161,13 @@ def check_plan(recipe: Recipe, data: Scenes, plan: Plan) -> None:
     multiple, size = recipe.size_multiple(), data.spec.size
     if min(size) > 0 and size[0] * size[1] > PIXEL_LIMIT:
         raise UserError(f"--size {size[0]} {size[1]}: must be at most {PIXEL_LIMIT:,} pixels together")
-    if any(n < 1 or n % multiple for n in size):
-        possible = (sorted({max(1, m) * multiple for m in (n // multiple, -(-n // multiple))}) for n in size)
+    least = getattr(recipe, "least_side", lambda: multiple)()
+    if any(n < least or n % multiple for n in size):
+        possible = (sorted({max(least, m * multiple) for m in (n // multiple, -(-n // multiple))}) for n in size)
         heights, widths = ([str(n) for n in choices] for choices in possible)
         raise UserError(
-            f"--size {size[0]} {size[1]}: {type(recipe).__name__} with these settings needs multiples of {multiple}; "
+            f"--size {size[0]} {size[1]}: {type(recipe).__name__} with these settings needs multiples of {multiple}"
+            f"{f', {least} at least' if least > multiple else ''}; "
             f"the nearest possible heights are {' and '.join(heights)}, the nearest widths {' and '.join(widths)}"
         )
 

@@ -24,7 +24,15 @@ from photogram.advice import (
 )
 from photogram.data.toy import Toy
 from photogram.nn import diagnostics
-from photogram.nn.diagnostics import accuracy, checkerboard, gradient_norm, of_pictures, peak, period_of, saturated
+from photogram.nn.diagnostics import (
+    accuracy,
+    checkerboard,
+    concentration,
+    gradient_norm,
+    of_pictures,
+    period_of,
+    saturated,
+)
 from photogram.recipes.duel import Duel
 from photogram.runfolder import keep_sound
 
@@ -245,19 +253,21 @@ def test_patterns_of_the_photographs_are_no_fault_of_the_paintings():
         assert len(advice(WELL | {"checkerboard/photographs": 0.8, "checkerboard/paintings": value})) == count
 
 
-def test_a_peak_is_counted_in_deviations_of_its_picture():
-    calm = torch.randn(2, 4, 32, 32)
-    assert 3 < float(peak(calm)) < 7
-    calm[0, 1, 5, 5] = 1e4
-    flat = calm[0].flatten()
-    alone = float(flat.abs().max() / flat.std())
-    assert float(peak(calm[:1])) == pytest.approx(alone) and alone > 50
-    assert float(peak(torch.zeros(1, 4, 8, 8))) == 0
+def test_concentration_is_the_share_of_the_strongest_places():
+    even = torch.ones(1, 4, 32, 64)
+    assert float(concentration(even)) == pytest.approx(1 / 256)
+    calm = torch.randn(2, 4, 32, 64, generator=torch.Generator().manual_seed(0))
+    energies = calm.square().mean(1).flatten(1).tolist()  # the obvious way: 8 of 2048 places
+    shares = [sum(sorted(one)[-8:]) / sum(one) for one in energies]
+    assert float(concentration(calm)) == pytest.approx(sum(shares) / 2, rel=1e-5) and max(shares) < 0.05
+    even[0, :, 5, 5] = 1e4
+    assert float(concentration(even)) > 0.99
+    assert float(concentration(torch.zeros(1, 4, 8, 8))) == 0
 
 
 def test_bright_blobs_are_told_and_the_last_sound_network_is_kept(tmp_path):
-    assert not any("blobs" in said for said in advice({BLOBS: 30.0}))
-    assert any("bright blobs" in said and "sound" in said for said in advice({BLOBS: 300.0}))
+    assert not any("blobs" in said for said in advice({BLOBS: 0.45}))
+    assert any("bright blobs" in said and "sound" in said for said in advice({BLOBS: 0.55}))
     for name in ("config.json", "model.safetensors", "README.md"):
         (tmp_path / name).write_text(f"{name} of step 1")
     keep_sound(tmp_path, blobs=False)

@@ -353,6 +353,10 @@ def test_the_condition_must_be_of_the_kind_that_it_was_trained_on():
             Layout(torch.zeros(1, 8, 8).int(), torch.zeros(1, 8, 9).int()),
             r"instances is int32 \[1, 8, 9\], but classes",
         ),
+        (
+            Layout(torch.zeros(1, 8, 8).int(), torch.full((1, 8, 8), 3_000_000_000)),
+            "instances has numbers 3000000000 to 3000000000; they must fit 32 bits",
+        ),
         (Layout(torch.zeros(1, 8, 8).int(), torch.zeros(1, 8, 8)), "instances is float32 .*; it must be integers"),
         (Condition(torch.zeros(1, 16, 24).byte()), "layout is a Tensor; pass a photogram.Layout"),  # type: ignore[arg-type]
     ],

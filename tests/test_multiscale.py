@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from photogram.errors import UserError
 from photogram.nn import layout_conv, multiscale
+from photogram.nn.discriminators import discriminators
 from photogram.nn.halved import halved
 from photogram.nn.layout_conv import LayoutLevel
 from photogram.nn.multiscale import Framed, MultiScaleDiscriminator, ScaleDiscriminator, carry_scales, cut
@@ -339,7 +340,7 @@ def test_discriminators_stay_at_the_size_that_they_learned_at(more, spectral):
     old = MultiScaleDiscriminator(3, 4, scales=2, spectral=spectral).eval()
     new = MultiScaleDiscriminator(3, 4, scales=2 + more, spectral=spectral).eval()
     fresh = [parameter.clone() for judge in new.scales[:more] for parameter in judge.parameters()]
-    assert carry_scales(new, old.state_dict(), "runs/small") == more
+    assert carry_scales(new, old.state_dict(), "runs/small") == (2, 0)
     picture = torch.rand(1, 3, 64, 96)
     small = picture
     for _ in range(more):
@@ -362,10 +363,10 @@ def test_what_is_carried_is_a_copy():
     ("theirs", "message"),
     [
         ({"scales": 3}, "runs/small: its discriminators have 3 scales, but this run has 2; give 3 or more"),
-        ({"channels": 4}, r"convs.0.weight would be \(4, 4, 4, 4\), but is \(4, 3, 4, 4\)"),
-        ({"width": 5}, r"convs.0.bias would be \(5,\), but is \(4,\)"),
-        ({"strided": 2}, r"convs.3.bias would be missing, but is \(32,\)"),
-        ({"spectral": True}, r"convs.0.parametrizations.weight.0._u would be \(4,\), but is missing"),
+        ({"channels": 4}, r"convs.0.weight of scale 0 is \(4, 4, 4, 4\), but \(4, 3, 4, 4\) in this run"),
+        ({"width": 5}, r"convs.0.bias of scale 0 is \(5,\), but \(4,\)"),
+        ({"strided": 2}, r"convs.3.bias of scale 0 is missing, but \(32,\)"),
+        ({"spectral": True}, r"convs.0.parametrizations.weight.0._u of scale 0 is \(4,\), but missing"),
     ],
 )
 def test_discriminators_of_another_form_are_refused(theirs, message):
@@ -375,3 +376,29 @@ def test_discriminators_of_another_form_are_refused(theirs, message):
     with pytest.raises(UserError, match=message):
         carry_scales(new, old.state_dict(), "runs/small")
     assert all(torch.equal(tensor, before[name]) for name, tensor in new.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("kind", "then", "expected"),
+    [
+        ("multiscale", "multiscale", [None, 0, 1]),
+        ("multiscale", "hybrid", [None, 0, 1]),
+        ("multiscale", "attention", [None]),
+        ("hybrid", "multiscale", [None, None, 1]),
+        ("hybrid", "hybrid", [None, None, 1]),
+        ("hybrid", "attention", [None]),
+        ("attention", "multiscale", [None, None, None]),
+        ("attention", "hybrid", [None, None, None]),
+        ("attention", "attention", [0]),
+    ],
+)
+def test_a_stage_of_any_kind_goes_on_from_one_of_any_kind(kind, then, expected):
+    """Each new discriminator has the weights of the old one that judged its size, where they are of one kind."""
+    torch.manual_seed(0)
+    old, new = discriminators(kind, 3, 4, 2), discriminators(then, 3, 4, 3)
+    before = [{name: tensor.clone() for name, tensor in judge.state_dict().items()} for judge in new.scales]
+    taken = [n for n in expected if n is not None]
+    assert carry_scales(new, old.state_dict(), "runs/small") == (len(taken), len(old.scales) - len(taken))
+    for judge, was, there in zip(new.scales, before, expected, strict=True):
+        wanted = was if there is None else old.scales[there].state_dict()
+        assert all(torch.equal(tensor, wanted[name]) for name, tensor in judge.state_dict().items())

@@ -242,6 +242,24 @@ def test_other_networks_are_not_taken_up(tmp_path, there, here, message):
         start(start_from=folder, state=first.state_dict(), **here)
 
 
+@pytest.mark.parametrize(("kind", "then"), [("hybrid", "hybrid"), ("multiscale", "attention"), ("attention", "hybrid")])
+def test_a_stage_may_be_judged_by_another_kind(tmp_path, kind, then):
+    first, folder = published(tmp_path / "g1", discriminator=kind)
+    second = start(start_from=folder, state=first.state_dict(), enhancers=1, scales=3, discriminator=then)
+    taken = {"hybrid": "1 taken from --from, 2 begun anew, 1 left behind"}.get(kind, "0 taken from --from")
+    assert second.facts()["discriminators"].startswith(taken)
+    assert bool(torch.isfinite(second.step(scene(), 0)["loss"]))
+
+
+def test_blocks_of_enhancers_are_free_where_there_were_none(tmp_path):
+    first, folder = published(tmp_path / "g1")
+    second = start(start_from=folder, state=first.state_dict(), enhancers=1, enhancer_blocks=2, scales=3)
+    assert len(second.painter.finer) == 1
+    _, folder = published(tmp_path / "g2", enhancers=1)
+    with pytest.raises(UserError, match="has enhancer_blocks 1, not 2"):
+        start(start_from=folder, enhancers=1, enhancer_blocks=2)
+
+
 def test_fewer_discriminators_than_before_are_refused(tmp_path):
     first, folder = published(tmp_path / "first", scales=3)
     with pytest.raises(UserError, match="give 3 or more"):
@@ -259,11 +277,24 @@ def test_fewer_discriminators_than_before_are_refused(tmp_path):
         ({"feature_matching": -1.0}, "--feature-matching -1.0"),
         ({"downsamplings": 0}, "--downsamplings 0"),
         ({"perceptual": "nothing.pth"}, "nothing.pth: no such file"),
+        ({"detail_weight": 0.5}, "--detail-weight, --detail-epochs: are of --discriminator hybrid alone"),
+        ({"detail_epochs": 5, "discriminator": "attention"}, "are of --discriminator hybrid alone"),
+        ({"attention_budget": 0}, "--attention-budget 0"),
+        ({"beta2": 1.0}, "--beta2 1.0"),
     ],
 )
 def test_what_cannot_be_is_refused_at_the_door(recipe, message):
     with pytest.raises(UserError, match=message):
         start(**recipe)
+
+
+def test_a_size_without_two_pixels_in_the_middle_is_refused_before_a_run_begins(tmp_path):
+    size = (16, 32)
+    with pytest.raises(UserError, match="16, 32 at least; the nearest possible heights are 32"):
+        train(
+            Pix2PixHD(**TINY | {"downsamplings": 4}), Toy("train", size=size, count=4), tmp_path / "run", Plan(steps=1)
+        )
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("game", ["vanilla", "lsgan", "hinge", "wgangp"])
@@ -276,12 +307,46 @@ def test_every_game_is_played_with_every_kind_of_discriminator(game, kind):
     assert ("penalty" in said) == (game == "wgangp")
 
 
+def test_the_hybrids_detail_comes_in_slowly():
+    """Specification 6.5: its weight rises from 0, and is of the generator's game alone."""
+    hybrid = {"discriminator": "hybrid", "detail_weight": 0.5, "detail_epochs": 2}
+    training = start(photographs=10, **hybrid)
+    assert [training.detail_weight(seen) for seen in (0, 5, 10, 20, 99)] == [0, 0.125, 0.25, 0.5, 0.5]
+    for seen in (0, 10, 20):  # the same first step, told that so many photographs were shown
+        terms = start(photographs=10, **hybrid)
+        with torch.inference_mode():
+            judged = terms.judge(
+                terms.painter.asked_alone(scene().condition, None), terms.painter(scene().condition), None
+            )
+        detail, patches = ((one[-1] - 1).square().mean() for one in judged)
+        expected = terms.detail_weight(seen) * detail + patches
+        assert terms.step(scene(), seen)["adversarial"].item() == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_what_attention_is_made_of_can_be_asked_for():
+    training = start(
+        discriminator="hybrid", attention_budget=64, kv_pool=2, detail_norm="instance", beta1=0.0, beta2=0.9
+    )
+    detail: Any = training.judges.scales[0]
+    assert (detail.attention.budget, detail.attention.kv_pool, detail.norm) == (64, 2, "instance")
+    for adam in (training.generator_adam, training.discriminator_adam):
+        assert adam.param_groups[0]["betas"] == (0.0, 0.9)
+
+
 def test_the_trunk_and_attention_are_looked_at_in_every_fifth_step():
     training = start(discriminator="hybrid")
     said = [training.step(scene(), step) for step in range(10)]
-    looked = [n for n, one in enumerate(said) if "peak/trunk" in one]
+    looked = [n for n, one in enumerate(said) if "blobs/trunk" in one]
     assert looked == [4, 9]
-    assert float(said[4]["peak/trunk"]) > 1 and any(name.startswith("gamma/") for name in said[4])
+    assert 1 / 256 <= float(said[4]["blobs/trunk"]) < 0.5 and any(name.startswith("gamma/") for name in said[4])
+
+
+def test_gammas_of_both_sides_are_logged():
+    said = start(discriminator="hybrid", generator_attention=True, blocks=2).step(scene(), 4)
+    assert [name for name in said if name.startswith("gamma/")] == [
+        "gamma/scales.0.attention",
+        "gamma/generator.coarse.attention",
+    ]
 
 
 def test_attention_to_windows_sees_the_same_of_photograph_and_painting(monkeypatch):

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from photogram.advice import CONCENTRATED
 from photogram.errors import UserError
 from photogram.images import resize_labels
+from photogram.nn.diagnostics import concentration
 from photogram.nn.layout_conv import LayoutLevel
 from photogram.recipes.pix2pixhd_networks import CoarseToFineGenerator, FeatureEncoder, averaged
 from photogram.scene import Condition, Layout, SceneClass, SceneSpec, one_hot
@@ -236,6 +238,48 @@ def test_other_sizes_are_padded_and_cropped_back():
     network = small(spec=spec(5, 0, False), boundary="classes")
     assert network.sample(Layout(torch.zeros(1, 13, 27, dtype=torch.uint8))).shape == (1, 3, 13, 27)
     assert network.sample(Layout(torch.zeros(1, 1, 1, dtype=torch.uint8))).shape == (1, 3, 1, 1)
+
+
+def test_other_sizes_are_refused_in_training_and_padded_at_synthesis():
+    """Check 10.1: 819 pixels are no multiple of 16 or 32."""
+    for enhancers in (0, 1):
+        network = small(spec=spec(5, 0, False), boundary="classes", enhancers=enhancers, downsamplings=4)
+        layout = Layout(torch.zeros(1, 64, 819, dtype=torch.uint8))
+        with pytest.raises(UserError, match=f"64 x 819: .* multiples of {16 << enhancers}"):
+            network(Condition(layout))
+        assert network.sample(layout).shape == (1, 3, 64, 819)
+
+
+def test_what_is_padded_makes_no_edges():
+    """Section 5: the frame of a picture is no border; training, which pads nothing, has none there."""
+    classes = tuple(SceneClass(f"{n}", (n, n, n), void=n == 4) for n in range(5))
+    network, seen = small(spec=SceneSpec(classes, (32, 48), True)), list[Any]()
+    network.coarse.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    one = Layout(torch.ones(1, 30, 30, dtype=torch.uint8), torch.full((1, 30, 30), 7, dtype=torch.int32))
+    network.sample(one)
+    layout, edges = seen[0]
+    assert layout.classes.shape[-1] > 30 and bool((layout.classes == 1).all())
+    assert edges is not None and not edges.any()
+
+
+@pytest.mark.parametrize("size", [(256, 512), (512, 1024)])
+def test_a_blob_takes_over_the_trunks_energy(size):
+    """Section 9, number 8: activations that explode at one place, behind every convolution of the trunk."""
+    network, found = small(spec=spec(5, 0, False), boundary="classes", downsamplings=4, blocks=3), list[float]()
+    network.coarse.body[-1].register_forward_hook(lambda m, i, trunk: found.append(float(concentration(trunk))))
+    layout = Layout(torch.randint(5, (1, 8, 16), dtype=torch.uint8)).resized(size)
+    network.sample(layout)
+
+    def explode(module: nn.Module, inputs: Any, features: Tensor) -> Tensor:
+        features[..., 3, 5] += 1e6
+        return features
+
+    for part in network.coarse.body.modules():
+        if isinstance(part, nn.Conv2d):
+            part.register_forward_hook(explode)
+    network.sample(layout)
+    healthy, blob = found
+    assert healthy < 0.2 and blob > CONCENTRATED
 
 
 def test_layouts_without_objects_are_refused_where_it_learned_from_them():

@@ -92,9 +92,14 @@ def pooling_within(budget: int, height: int, width: int) -> int:
     return next(fits, POOLS[-1])
 
 
-def gammas(network: nn.Module) -> dict[str, Tensor]:
-    """The gamma of each self-attention in a network as it is now, by the name of its module, to be logged."""
-    found = {name: part.gamma for name, part in network.named_modules() if isinstance(part, SelfAttention)}
+def gammas(network: nn.Module, within: str = "") -> dict[str, Tensor]:
+    """The gamma of each self-attention in a network as it is now, by the name of its module, to be logged.
+
+    Args:
+        network: a whole one, or an attention itself.
+        within: a name before theirs, where several networks are logged.
+    """
+    found = {name: part.gamma for name, part in network.named_modules(prefix=within) if isinstance(part, SelfAttention)}
     return {f"gamma/{name}" if name else "gamma": gamma.detach().clone() for name, gamma in found.items()}
 
 

@@ -56,14 +56,21 @@ def saturated(pictures: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:
     return (pictures.abs() > 0.99).float().mean()
 
 
-@torch.no_grad()
-def peak(features: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:
-    """The largest of features, in standard deviations of all of its picture: bright blobs stand out by far.
+FEW = 256
+"""One of so many places is looked at for what stands out."""
 
-    The mean over the batch; some ten in healthy networks.
+
+@torch.no_grad()
+def concentration(features: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:
+    """How much of all the energy of features lies in the strongest 256th of their places: bright blobs hold most of it.
+
+    A place has the sum of its features' squares. Where activations explode at few places they take over the statistics
+    of instance norms, which leave next to nothing elsewhere; a norm bounds each feature, but not this share. The mean
+    over the batch, from 1/256, where all places are alike, to 1; healthy networks have some hundredths.
     """
-    flat = features.float().flatten(1)
-    return (flat.abs().amax(1) / flat.std(1).clamp(min=1e-12)).mean()
+    energy = features.float().square().mean(1).flatten(1)
+    few = max(1, energy.shape[1] // FEW)
+    return (energy.topk(few).values.sum(1) / energy.sum(1).clamp(min=1e-12)).mean()
 
 
 def period_of(height: int, width: int) -> int | None:

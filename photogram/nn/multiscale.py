@@ -155,11 +155,12 @@ def _cut(maps: Shaped[Tensor, "n ... h w"], windows: Windows) -> Shaped[Tensor, 
     return torch.stack([one[..., *window] for one, own in zip(maps, windows, strict=True) for window in own])
 
 
-def carry_scales(network: MultiScaleDiscriminator, state: Mapping[str, Tensor], source: str) -> int:
-    """Take over discriminators of fewer scales, or of as many, in which each judges the size that it learned at.
+def carry_scales(network: MultiScaleDiscriminator, state: Mapping[str, Tensor], source: str) -> tuple[int, int]:
+    """Take over discriminators, of which each goes on judging the size of picture that it learned at.
 
     A run for twice the size has one more. The coarsest stays the coarsest, and the finest are left as they are
-    (specification 4.4, check 10.8).
+    (specification 4.4, check 10.8). Where one with self-attention and one of patches meet at a size, the new one is
+    left as it is too.
 
     Args:
         network: changed.
@@ -167,31 +168,43 @@ def carry_scales(network: MultiScaleDiscriminator, state: Mapping[str, Tensor], 
         source: where it is from, for messages.
 
     Returns:
-        How many scales are fresh.
+        How many were taken over, and how many were left behind.
 
     Raises:
-        UserError: where it has more scales, or they are of another form.
+        UserError: where it has more scales, or those of one kind and size are of another form.
     """
-    theirs = len({name.split(".")[1] for name in state})
-    fresh = len(network.scales) - theirs
-    if fresh < 0:
+    theirs, ours = _by_scale(state), _by_scale(network.state_dict())
+    more = len(ours) - len(theirs)
+    if more < 0 and not _attends(ours[-1]):  # with self-attention alone there is but one
         raise UserError(
-            f"{source}: its discriminators have {theirs} scales, but this run has {len(network.scales)}; "
-            f"give {theirs} or more"
+            f"{source}: its discriminators have {len(theirs)} scales, but this run has {len(ours)}; "
+            f"give {len(theirs)} or more"
         )
-    moved = {_at_scale(name, int(name.split(".")[1]) + fresh): tensor for name, tensor in state.items()}
-    ours = {name: tensor for name, tensor in network.state_dict().items() if int(name.split(".")[1]) >= fresh}
-    for name in sorted(ours.keys() | moved.keys()):
-        found, wanted = (tuple(some[name].shape) if name in some else "missing" for some in (moved, ours))
-        if found != wanted:
-            raise UserError(
-                f"{source}: its discriminators are of another form: {name} would be {found}, but is {wanted} in this "
-                "run; give the same channels, width, kind and spectral norm"
+    taken = dict[str, Tensor]()
+    pairs = [(n, n - more) for n in range(len(ours)) if n >= more and _attends(ours[n]) == _attends(theirs[n - more])]
+    for here, there in pairs:
+        for name in sorted(ours[here].keys() | theirs[there].keys()):
+            found, wanted = (
+                tuple(some[name].shape) if name in some else "missing" for some in (theirs[there], ours[here])
             )
-    network.load_state_dict({**network.state_dict(), **moved})
-    return fresh
+            if found != wanted:
+                raise UserError(
+                    f"{source}: its discriminators are of another form: {name} of scale {there} is {found}, but "
+                    f"{wanted} in this run; give the same channels, width, --strided and --spectral"
+                )
+        taken |= {f"scales.{here}.{name}": tensor for name, tensor in theirs[there].items()}
+    network.load_state_dict({**network.state_dict(), **taken})
+    return len(pairs), len(theirs) - len(pairs)
 
 
-def _at_scale(name: str, scale: int) -> str:
-    scales, _, rest = name.split(".", 2)
-    return f"{scales}.{scale}.{rest}"
+def _by_scale(state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """The tensors of each discriminator of a `MultiScaleDiscriminator`, the finest first."""
+    found: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in state.items():
+        _, scale, rest = name.split(".", 2)
+        found.setdefault(int(scale), {})[rest] = tensor
+    return [found[scale] for scale in sorted(found)]
+
+
+def _attends(state: Mapping[str, Tensor]) -> bool:
+    return any(name.startswith("attention.") for name in state)

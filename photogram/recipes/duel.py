@@ -87,12 +87,13 @@ class Duel(OfParts):
         generator: kept as `published_generator`, and published unless an average of it is; trained as `generator`.
         discriminator: as `judging`; trained as `discriminator`.
         learning_rate: Adam's step size, for both.
-        beta1: Adam's decay of the first moment; that of the second is 0.999.
+        beta1: Adam's decay of the first moment.
         average: half-life, in photographs shown, of a moving average of the generator, which is published in its place;
             0: none.
         settle: fits an average's running statistics to its weights before it is published, where that needs no data;
             without it they follow what it makes of the conditions of training (see `end_step`).
         playing: what calls the generator in a step, where that is not the generator itself.
+        beta2: Adam's decay of the second moment.
     """
 
     def __init__(
@@ -105,17 +106,18 @@ class Duel(OfParts):
         average: float = 0.0,
         settle: Callable[[Any], None] | None = None,
         playing: nn.Module | None = None,
+        beta2: float = 0.999,
     ):
         self.run, self.published_generator, self.judging = run, generator, discriminator
         self.shown = run.batch_size * run.accelerator.num_processes  # photographs a step
         self.half_life, self.averaged, self.settle = average, None, settle
         if average:
             self.averaged = copy.deepcopy(generator).requires_grad_(False).to(run.accelerator.device)
-        self.generator, self.generator_adam = self._prepared(playing or generator, learning_rate, beta1)
-        self.discriminator, self.discriminator_adam = self._prepared(discriminator, learning_rate, beta1)
+        self.generator, self.generator_adam = self._prepared(playing or generator, learning_rate, (beta1, beta2))
+        self.discriminator, self.discriminator_adam = self._prepared(discriminator, learning_rate, (beta1, beta2))
 
-    def _prepared(self, network: nn.Module, learning_rate: float, beta1: float) -> tuple[Any, Any]:
-        adam = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=(beta1, 0.999), fused=True)
+    def _prepared(self, network: nn.Module, learning_rate: float, betas: tuple[float, float]) -> tuple[Any, Any]:
+        adam = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=betas, fused=True)
         return self.run.accelerator.prepare(nn.Sequential(network), adam)
 
     def zero_gradients(self) -> None:

@@ -20,7 +20,6 @@ and those in a network that knows photographs. Where we differ from the paper's 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -28,6 +27,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from photogram.allocator import give_back
 from photogram.errors import UserError, unfit
 from photogram.generator import Network
 from photogram.losses import (
@@ -37,22 +37,23 @@ from photogram.losses import (
     generator_loss_of_scales,
     gradient_penalty,
 )
-from photogram.nn.attention import gammas, twice_differentiable
-from photogram.nn.diagnostics import peak
+from photogram.nn.attention import BUDGET, gammas, twice_differentiable
+from photogram.nn.diagnostics import concentration
 from photogram.nn.discriminators import (
     AttentionMode,
+    DetailNorm,
     Kind,
     attention_facts,
     check_discriminators,
     discriminators,
 )
 from photogram.nn.layout_conv import LayoutLevel
-from photogram.nn.multiscale import Framed, MultiScaleDiscriminator, Windows, carry_scales
+from photogram.nn.multiscale import Framed, Windows
 from photogram.nn.patch import Shown
 from photogram.nn.perceptual_hd import RisingPerceptualLoss, load_features
 from photogram.nn.regions import By
 from photogram.optim import frozen, late_decay, set_learning_rate
-from photogram.recipe import LearnsFrom, Run, check_source
+from photogram.recipe import LearnsFrom, Run
 from photogram.recipes.duel import Duel, is_diagnosed
 from photogram.recipes.fields import check_below_one, check_least, check_positive, check_words
 from photogram.recipes.pix2pixhd_networks import (
@@ -65,6 +66,7 @@ from photogram.recipes.pix2pixhd_networks import (
     Upsample,
     check_networks,
 )
+from photogram.recipes.pix2pixhd_stages import begun, take_judges
 from photogram.scene import Scene, SceneSpec
 
 Styled = Literal["none", "objects", "classes"]
@@ -110,7 +112,8 @@ class Pix2PixHD:
     generator_attention: bool = False
     """Self-attention in the middle of the coarse generator's blocks."""
     checkpointing: bool = False
-    """Compute residual blocks again for their gradients instead of keeping what is in them: less memory, more time."""
+    """Compute residual blocks again for their gradients instead of keeping what is in them, and keep no free memory
+    for the next step: less memory, more time."""
     discriminator: Kind = "multiscale"
     """Who judges: patch discriminators at several scales; one with self-attention; or that one at full size and patch
     discriminators at the others."""
@@ -125,6 +128,16 @@ class Pix2PixHD:
     attention_mode: AttentionMode = "full_image"
     """What self-attention sees: the image; two windows of 512 x 512, the same of photograph and painting; or a coarse
     grid of it."""
+    attention_budget: int = BUDGET
+    """Scores of one picture in self-attention; keys are pooled until there are no more."""
+    kv_pool: int = 0
+    """Pool keys and values by squares of this side; 0: as the budget asks."""
+    detail_norm: DetailNorm = "none"
+    """What the discriminator with self-attention has besides spectral norm: none, or instance."""
+    detail_weight: float = 1.0
+    """Weight of the discriminator with self-attention in the hybrid's game, for the generator."""
+    detail_epochs: int = 0
+    """Epochs over which that weight rises from 0, so that it comes in slowly."""
     game: Game = "lsgan"
     """What generator and discriminators play for."""
     gradient_penalty: float = 10.0
@@ -143,7 +156,9 @@ class Pix2PixHD:
     discriminator_rate: float = 0.0
     """The discriminators' own, 4e-4 beside 1e-4 with hinge and spectral norm; 0: the same as the generator's."""
     beta1: float = 0.5
-    """Adam's decay of the first moment; that of the second is 0.999."""
+    """Adam's decay of the first moment."""
+    beta2: float = 0.999
+    """Adam's decay of the second; 0.9, with 0 for the first, beside hinge and spectral norm."""
     epochs: int = 100
     """Epochs at the full learning rate."""
     decay_epochs: int = 100
@@ -180,13 +195,17 @@ class Pix2PixHD:
             upsample=Upsample,
             pyramid=Pyramid,
             game=Game,
+            detail_norm=DetailNorm,
         )
-        check_least(self, 1, "feature_channels", "discriminator_width")
+        check_least(self, 1, "feature_channels", "discriminator_width", "attention_budget")
+        check_least(self, 0, "kv_pool", "detail_weight", "detail_epochs")
         check_least(self, 0, "epochs", "decay_epochs", "freeze_epochs", "average", "gradient_penalty")
         check_least(self, 0, "feature_matching", "perceptual_weight", "discriminator_rate")
         check_positive(self, "learning_rate")
-        check_below_one(self, "beta1")
+        check_below_one(self, "beta1", "beta2")
         check_discriminators(self.discriminator, self.scales, self.strided, (1 << 20, 1 << 20))
+        if self.discriminator != "hybrid" and (self.detail_weight, self.detail_epochs) != (1.0, 0):
+            raise UserError("--detail-weight, --detail-epochs: are of --discriminator hybrid alone")
         if self.freeze_epochs and not self.enhancers:
             raise unfit("freeze_epochs", self.freeze_epochs, "without --enhancers there is nothing to freeze; give 0")
         if not self.train_encoder and self.features == "none":
@@ -200,6 +219,10 @@ class Pix2PixHD:
         """Heights and widths that the recipe can train at are multiples of this."""
         self.check()
         return 2 ** (self.downsamplings + self.enhancers)
+
+    def least_side(self) -> int:
+        """Heights and widths are at least this: two pixels a side in the middle, which reflect and have a variance."""
+        return 2 * self.size_multiple()
 
     def network(self, spec: SceneSpec, encoder_shrink: int = 1) -> CoarseToFineGenerator:
         """The generator, untrained."""
@@ -233,8 +256,10 @@ class Pix2PixHDTraining(Duel):
 
     def __init__(self, recipe: Pix2PixHD, run: Run):
         self.recipe = recipe
-        generator, self.taken = _begun(recipe, run)
+        generator, self.taken = begun(recipe, run)
         generator.checkpointing = recipe.checkpointing
+        if recipe.checkpointing:
+            give_back()
         spec = run.spec
         judged = spec.num_classes + spec.image_channels + (generator.boundary != "none") + spec.photo_channels
         check_discriminators(recipe.discriminator, recipe.scales, recipe.strided, spec.size)
@@ -246,12 +271,22 @@ class Pix2PixHDTraining(Duel):
             strided=recipe.strided,
             spectral=recipe.spectral,
             attention_mode=recipe.attention_mode,
+            attention_budget=recipe.attention_budget,
+            kv_pool=recipe.kv_pool,
+            detail_norm=recipe.detail_norm,
         )
-        self.taken |= _take_judges(run, judges)
+        self.taken |= take_judges(run, judges)
         judges.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.painter, self.judges, self.playing = generator, judges, Playing(generator, recipe.train_encoder)
         super().__init__(
-            run, generator, judges, recipe.learning_rate, recipe.beta1, recipe.average, playing=self.playing
+            run,
+            generator,
+            judges,
+            recipe.learning_rate,
+            recipe.beta1,
+            recipe.average,
+            playing=self.playing,
+            beta2=recipe.beta2,
         )
         trunk = load_features(recipe.perceptual, "imagenet" if recipe.perceptual_normalized else "none")
         self.perceptual = None if trunk is None else RisingPerceptualLoss(trunk).to(run.accelerator.device)
@@ -287,7 +322,7 @@ class Pix2PixHDTraining(Duel):
         # in a network that knows photographs (equations 2 to 5).
         with frozen(self.discriminator):
             judged = self.judge(beside, fake, windows)
-        losses["adversarial"] = loss = generator_loss_of_scales(recipe.game, judged)
+        losses["adversarial"] = loss = generator_loss_of_scales(recipe.game, judged, self.detail_weight(seen))
         if recipe.feature_matching:
             losses["matching"] = feature_matching(on_real, judged)
             loss = loss + recipe.feature_matching * losses["matching"]
@@ -305,6 +340,12 @@ class Pix2PixHDTraining(Duel):
         logits = tuple(torch.cat([one[-1].detach().flatten() for one in judged]) for judged in (on_real, on_fake))
         found = self.diagnosed(seen, photo, fake, recipe.game, (logits[0], logits[1]))
         return {"loss": loss, **losses, **found, **self._trunk_and_attention()}
+
+    def detail_weight(self, seen: int) -> float:
+        """Of the finest discriminator's term for the generator; of the hybrid it may rise at first (6.5)."""
+        epochs = seen / self.run.photographs
+        rise = 1.0 if epochs >= self.recipe.detail_epochs else epochs / self.recipe.detail_epochs
+        return self.recipe.detail_weight * rise
 
     def judge(self, beside: Asked, picture: Float[Tensor, "n c h w"], windows: Windows | None) -> list[list[Tensor]]:
         """Features and logits of a picture at each scale, shown with what was asked for."""
@@ -348,9 +389,9 @@ class Pix2PixHDTraining(Duel):
         """What is to be seen of the residual trunk and of self-attention, in the steps that are looked at."""
         if not self.looking:
             return {}
-        found = {} if self.trunk is None else {"peak/trunk": peak(self.trunk)}
+        found = {} if self.trunk is None else {"blobs/trunk": concentration(self.trunk)}
         self.looking, self.trunk = False, None
-        return found | gammas(self.judges)
+        return found | gammas(self.judges) | gammas(self.painter, "generator")
 
     def facts(self) -> dict[str, str]:
         trunk = None if self.perceptual is None else self.perceptual.trunk
@@ -363,50 +404,3 @@ def shown(beside: Asked, picture: Float[Tensor, "n p h w"]) -> Shown:
     layout, planes = beside
     planes = picture if planes is None else torch.cat([planes.to(picture.dtype), picture], 1)
     return planes if layout is None else (layout, planes)
-
-
-def _begun(recipe: Pix2PixHD, run: Run) -> tuple[CoarseToFineGenerator, dict[str, str]]:
-    """The generator with what it takes from `--from`, and what that was."""
-    if run.start_from is None:
-        if not recipe.train_encoder:
-            raise UserError("--no-train-encoder: the encoder must come from a run; name one with --from")
-        return recipe.network(run.spec), {}
-    source = CoarseToFineGenerator.from_pretrained(run.start_from)
-    if source.enhancers > recipe.enhancers:
-        raise UserError(
-            f"--from {run.start_from}: has {source.enhancers} enhancers, more than --enhancers {recipe.enhancers}"
-        )
-    shrink = 1 if recipe.train_encoder else source.encoder_shrink * 2 ** (recipe.enhancers - source.enhancers)
-    generator = recipe.network(run.spec, shrink)
-    check_source(run, source, generator, free=("enhancers", "encoder_shrink", "clusters", "pyramid", "attention"))
-    left = ("style_", *(() if source.enhancers == recipe.enhancers else ("last.",)))
-    weights = {name: tensor for name, tensor in source.state_dict().items() if not name.startswith(left)}
-    generator.load_state_dict({**generator.state_dict(), **weights})
-    fresh = {name for name, _ in generator.named_parameters()} - weights.keys()
-    dropped = {name for name, _ in source.named_parameters()} - weights.keys()
-    return generator, {
-        "taken from --from": _parts(weights),
-        "begun anew": _parts(fresh),
-        "left behind": _parts(dropped),
-    }
-
-
-def _parts(names: Iterable[str]) -> str:
-    """Names of parameters by the part of the network that they are in, for people."""
-    found: dict[str, int] = {}
-    for name in names:
-        first, second, *_ = name.split(".")
-        part = f"{first} {second}" if second.isdigit() else first
-        found[part] = found.get(part, 0) + 1
-    return ", ".join(f"{part} ({count} tensors)" for part, count in sorted(found.items())) or "nothing"
-
-
-def _take_judges(run: Run, judges: MultiScaleDiscriminator) -> dict[str, str]:
-    """Give the discriminators those of `--from`, each at the size of picture that it knows, and say which."""
-    if run.start_from is None:
-        return {}
-    state = run.start_state()
-    if state is None or "discriminator" not in state:
-        return {"discriminators": "begun anew: there is no state beside the network of --from"}
-    fresh = carry_scales(judges, state["discriminator"], f"--from {run.start_from}")
-    return {"discriminators": f"{len(judges.scales) - fresh} taken from --from, {fresh} begun anew"}

@@ -110,6 +110,7 @@ class CoarseToFineGenerator(StyledGenerator):
         self.upsample: Upsample = upsample
         self.pyramid: Pyramid = pyramid
         self.attention = attention
+        self.pads_with_void = False  # it would get edges, which the frame of a picture has not, as training shows it
         self.least_side = 2 * self.size_multiple  # blocks reflect, and have a variance, from two pixels a side on
         self.needs_objects = "objects" in (boundary, style_by if style_channels else "")
         channels = spec.num_classes + spec.image_channels + (boundary != "none") + style_channels
@@ -167,6 +168,10 @@ class CoarseToFineGenerator(StyledGenerator):
     def forward(
         self, condition: Condition, features: Float[Tensor, "n f h w"] | None = None
     ) -> Float[Tensor, "n c h w"]:
+        multiple = self.size_multiple
+        if condition.size is not None and any(side % multiple for side in condition.size):
+            height, width = condition.size
+            raise UserError(f"{height} x {width}: heights and widths must be multiples of {multiple}; `sample` pads")
         asked = self.asked(condition, features)
         return self.finished(asked, self.before_last(asked))
 

@@ -1,0 +1,85 @@
+"""What a stage of pix2pixHD takes over from the one before: the generator's parts, and discriminators by their size.
+
+T.-C. Wang et al., CVPR 2018, section 3.1 (specification 4.4 and 4.8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol, runtime_checkable
+
+from photogram.errors import UserError
+from photogram.nn.multiscale import MultiScaleDiscriminator, carry_scales
+from photogram.recipe import Run, check_source
+from photogram.recipes.pix2pixhd_networks import CoarseToFineGenerator
+from photogram.scene import SceneSpec
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """What is asked of a recipe here."""
+
+    @property
+    def enhancers(self) -> int: ...
+
+    @property
+    def train_encoder(self) -> bool: ...
+
+    def network(self, spec: SceneSpec, encoder_shrink: int = 1) -> CoarseToFineGenerator: ...
+
+
+def begun(recipe: Stage, run: Run) -> tuple[CoarseToFineGenerator, dict[str, str]]:
+    """The generator with what it takes from `--from`, and what that was."""
+    if run.start_from is None:
+        if not recipe.train_encoder:
+            raise UserError("--no-train-encoder: the encoder must come from a run; name one with --from")
+        return recipe.network(run.spec), {}
+    source = CoarseToFineGenerator.from_pretrained(run.start_from)
+    if source.enhancers > recipe.enhancers:
+        raise UserError(
+            f"--from {run.start_from}: has {source.enhancers} enhancers, more than --enhancers {recipe.enhancers}"
+        )
+    shrink = 1 if recipe.train_encoder else source.encoder_shrink * 2 ** (recipe.enhancers - source.enhancers)
+    generator = recipe.network(run.spec, shrink)
+    check_source(run, source, generator, free=_free(source, recipe))
+    left = ("style_", *(() if source.enhancers == recipe.enhancers else ("last.",)))
+    weights = {name: tensor for name, tensor in source.state_dict().items() if not name.startswith(left)}
+    generator.load_state_dict({**generator.state_dict(), **weights})
+    fresh = {name for name, _ in generator.named_parameters()} - weights.keys()
+    dropped = {name for name, _ in source.named_parameters()} - weights.keys()
+    return generator, {
+        "taken from --from": _parts(weights),
+        "begun anew": _parts(fresh),
+        "left behind": _parts(dropped),
+    }
+
+
+def _free(source: CoarseToFineGenerator, recipe: Stage) -> tuple[str, ...]:
+    """In what a generator may differ from the one that it goes on from: what that one has not got is of any form."""
+    free = ["enhancers", "encoder_shrink", "clusters", "pyramid", "attention"]
+    free += [] if source.enhancers else ["enhancer_blocks"]
+    free += [] if source.style_channels else ["style_by", "encoder_width"]
+    free += ["encodes"] if recipe.train_encoder else []  # it may have been published without
+    return tuple(free)
+
+
+def _parts(names: Iterable[str]) -> str:
+    """Names of parameters by the part of the network that they are in, for people."""
+    found: dict[str, int] = {}
+    for name in names:
+        first, second, *_ = name.split(".")
+        part = f"{first} {second}" if second.isdigit() else first
+        found[part] = found.get(part, 0) + 1
+    return ", ".join(f"{part} ({count} tensors)" for part, count in sorted(found.items())) or "nothing"
+
+
+def take_judges(run: Run, judges: MultiScaleDiscriminator) -> dict[str, str]:
+    """Give the discriminators those of `--from`, each at the size of picture that it knows, and say which."""
+    if run.start_from is None:
+        return {}
+    state = run.start_state()
+    if state is None or "discriminator" not in state:
+        return {"discriminators": "begun anew: there is no state beside the network of --from"}
+    taken, left = carry_scales(judges, state["discriminator"], f"--from {run.start_from}")
+    behind = f", {left} left behind" if left else ""
+    return {"discriminators": f"{taken} taken from --from, {len(judges.scales) - taken} begun anew{behind}"}
