@@ -1,16 +1,21 @@
 """The networks of pytorch-CycleGAN-and-pix2pix in small: modules of torch.nn that have the official key names.
 
-Written after specification 2.2 to 2.4 and 8.3; they share no code with ours. `official` paints with one.
+Written after specification 2.2 to 2.4 and 8.3; they share no code with ours. `official` paints with one. At the end:
+changes to a file, and other files, that importers must refuse.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+Values = OrderedDict[str, Any]
+Change = Callable[[Values], object]
 
 
 def norm(kind: str, channels: int, legacy: bool = False) -> nn.Module:
@@ -188,3 +193,18 @@ def official(network: nn.Module, x: Tensor, running: bool = False) -> Tensor:
         painted = network(x)
     network.load_state_dict(state)
     return painted
+
+
+# --- files of other networks, and damaged ones -----------------------------------------------------------------------
+
+
+def named(*names: str, shape: tuple[int, ...] = (4, 3, 7, 7)) -> Values:
+    return OrderedDict((name, torch.zeros(shape)) for name in names)
+
+
+def dropped(part: str) -> Change:
+    return lambda values: [values.pop(name) for name in [n for n in values if part in n]]
+
+
+def put(name: str, *shape: int, kind: torch.dtype = torch.float32) -> Change:
+    return lambda values: values.update({name: torch.zeros(shape, dtype=kind)})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,9 +15,13 @@ from official_translators import (
     OfficialPixel,
     OfficialResNet,
     OfficialUNet,
+    Values,
+    dropped,
     loud,
+    named,
     official,
     picture,
+    put,
     resnet,
     saved,
     unet,
@@ -38,7 +41,6 @@ from photogram.recipes import load
 from photogram.recipes.pix2pix import UNet
 from photogram.scene import Layout, SceneClass, write_classes
 
-Values = OrderedDict[str, Any]
 QUIET = NoiseOptions(dropout=False)
 FORMS = ("zip", "legacy")
 
@@ -376,20 +378,6 @@ def test_values_are_taken_without_their_defaults(tmp_path):
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------
-
-Change = Callable[[Values], object]
-
-
-def named(*names: str, shape: tuple[int, ...] = (4, 3, 7, 7)) -> Values:
-    return OrderedDict((name, torch.zeros(shape)) for name in names)
-
-
-def dropped(part: str) -> Change:
-    return lambda values: [values.pop(name) for name in [n for n in values if part in n]]
-
-
-def put(name: str, *shape: int, kind: torch.dtype = torch.float32) -> Change:
-    return lambda values: values.update({name: torch.zeros(shape, dtype=kind)})
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from official_pix2pixhd import OfficialDiscriminator, OfficialEncoder, OfficialGenerator, edges, planes, scene
-from official_translators import loud, official, picture, resnet, saved, unet
+from official_translators import Values, dropped, loud, named, official, picture, put, resnet, saved, unet
 from torch import Tensor, nn
 
 from photogram.cli import main
@@ -26,7 +25,6 @@ from photogram.recipes.pix2pixhd_networks import CoarseToFineGenerator
 from photogram.scene import Condition, Layout, SceneClass, write_classes
 from photogram.styled import StyleOptions
 
-Values = OrderedDict[str, Any]
 FORMS = ("zip", "legacy")
 HEIGHT, WIDTH = 32, 64
 
@@ -556,20 +554,6 @@ def test_images_with_edges_are_refused(tmp_path):
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------
-
-Change = Callable[[Values], object]
-
-
-def named(*names: str, shape: tuple[int, ...] = (4, 3, 7, 7)) -> Values:
-    return OrderedDict((name, torch.zeros(shape)) for name in names)
-
-
-def dropped(part: str) -> Change:
-    return lambda values: [values.pop(name) for name in [n for n in values if part in n]]
-
-
-def put(name: str, *shape: int, kind: torch.dtype = torch.float32) -> Change:
-    return lambda values: values.update({name: torch.zeros(shape, dtype=kind)})
 
 
 def local() -> nn.Module:

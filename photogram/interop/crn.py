@@ -21,7 +21,7 @@ from torch import Tensor
 from photogram.data.known_classes import cityscapes_19
 from photogram.errors import UserError
 from photogram.images import PIXEL_LIMIT
-from photogram.interop.files import LICENCE, check_room, leaving_nothing_half
+from photogram.interop.files import LICENCE, check_room, leaving_nothing_half, program
 from photogram.interop.tensorflow import Checkpoint, Entry, open_checkpoint
 from photogram.outputs import writing
 from photogram.progress import progress
@@ -248,13 +248,7 @@ def _card(network: CascadedRefinementNetwork, form: Form, source: Checkpoint) ->
         "",
         'Q. Chen and V. Koltun, "Photographic Image Synthesis with Cascaded Refinement Networks", ICCV 2017.',
         "",
-        "```python",
-        "import photogram",
-        "",
-        'generator = photogram.load("this folder")',
-        'photo = generator.sample(photogram.Layout.open("layout.png").resized(generator.spec.size))',
-        'photogram.save(photo, "photo.png")',
-        "```",
+        *program('photogram.Layout.open("layout.png").resized(generator.spec.size)'),
         *(other if form.candidates > 1 else []),
         "",
         f"It paints best at {height} x {width}, the size that its variables name. It can paint other sizes that are "

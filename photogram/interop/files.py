@@ -24,6 +24,24 @@ LICENCE = (
 """How the card of an imported network ends, line by line."""
 
 
+def program(asked: str, hint: str = "") -> list[str]:
+    """The shortest program with an imported generator, for its card, line by line.
+
+    Args:
+        asked: what it is asked for, as Python says it.
+        hint: a comment on that.
+    """
+    return [
+        "```python",
+        "import photogram",
+        "",
+        'generator = photogram.load("this folder")',
+        f"photo = generator.sample({asked}){hint}",
+        'photogram.save(photo, "photo.png")',
+        "```",
+    ]
+
+
 class Damaged(ValueError):
     """What is wrong with a file, without its name."""
 

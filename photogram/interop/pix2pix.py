@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from photogram.errors import UserError
-from photogram.interop.files import LICENCE, check_room, leaving_nothing_half
+from photogram.interop.files import LICENCE, check_room, leaving_nothing_half, program
 from photogram.interop.state_dicts import Found
 from photogram.interop.torch_checkpoint import open_checkpoint
 from photogram.interop.train_options import Options, check_options, drops, read_options
@@ -224,13 +224,7 @@ def _card(network: UNet | ResNetGenerator, found: Found[Form], sources: _Sources
         "",
         _PAPERS[sources.system],
         "",
-        "```python",
-        "import photogram",
-        "",
-        'generator = photogram.load("this folder")',
-        f"photo = generator.sample({asked}){hint}",
-        'photogram.save(photo, "photo.png")',
-        "```",
+        *program(asked, hint),
         "",
         f"It paints best at {height} x {width}. It can paint other sizes that are multiples of {several}; what is no "
         "multiple is padded and cropped. Paintings of batch norm take their own statistics, as at the authors' test; "
@@ -242,9 +236,7 @@ def _card(network: UNet | ResNetGenerator, found: Found[Form], sources: _Sources
         f"- levels: {form.levels}" if isinstance(form, UNetForm) else f"- residual blocks: {form.blocks}",
         f"- norm: {form.norm}",
         *([f"- dropout: {'yes' if form.dropout else 'no'}"] if isinstance(form, ResNetForm) else []),
-        f"- passed over: {found.passed_over} counters and statistics that were never used",
-        *(["- `module.` before the names was taken off"] if found.stripped else []),
-        *[f"- assumed: {words}; the checkpoint does not say" for words in assumed],
+        *found.notes(assumed),
         "",
         "## Source",
         "",

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from photogram.errors import UserError
-from photogram.interop.files import check_room, leaving_nothing_half, opened
+from photogram.interop.files import check_room, leaving_nothing_half, opened, program
 from photogram.interop.pickled import shortened
 from photogram.interop.pix2pixhd_forms import DiscriminatorForm, EncoderForm, GeneratorForm, find
 from photogram.interop.pix2pixhd_options import OptionFile, Shown, check_options, find_shown, find_size
@@ -332,13 +332,7 @@ def _card(network: CoarseToFineGenerator, sources: _Sources, assumed: tuple[str,
         'T.-C. Wang, M.-Y. Liu, J.-Y. Zhu, A. Tao, J. Kautz and B. Catanzaro, "High-Resolution Image Synthesis and '
         'Semantic Manipulation with Conditional GANs", CVPR 2018.',
         "",
-        "```python",
-        "import photogram",
-        "",
-        'generator = photogram.load("this folder")',
-        f"photo = generator.sample({asked}){hint}",
-        'photogram.save(photo, "photo.png")',
-        "```",
+        *program(asked, hint),
         "",
         f"It paints best at {height} x {width}. It can paint other sizes that are multiples of "
         f"{network.size_multiple}; what is no multiple is padded and cropped.",
@@ -352,9 +346,7 @@ def _card(network: CoarseToFineGenerator, sources: _Sources, assumed: tuple[str,
         f"- halvings: {form.downsamplings}",
         f"- residual blocks: {form.blocks}",
         f"- enhancers: {form.enhancers}" + (f", of {form.enhancer_blocks} blocks each" if form.enhancers else ""),
-        f"- passed over: {found.passed_over} counters and statistics that were never used",
-        *(["- `module.` before the names was taken off"] if found.stripped else []),
-        *[f"- assumed: {words}; the checkpoint does not say" for words in assumed],
+        *found.notes(assumed),
         "",
         "## Source",
         "",

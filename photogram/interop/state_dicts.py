@@ -7,7 +7,7 @@ all that there is, both ways.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -113,6 +113,14 @@ class Found(Generic[AnyForm]):
                 weights[name] = values
                 advance(name)
         return weights
+
+    def notes(self, assumed: Iterable[str]) -> list[str]:
+        """What a card says of a checkpoint beside its form: what was left out, and what had to be assumed."""
+        return [
+            f"- passed over: {self.passed_over} counters and statistics that were never used",
+            *(["- `module.` before the names was taken off"] if self.stripped else []),
+            *[f"- assumed: {words}; the checkpoint does not say" for words in assumed],
+        ]
 
 
 def find_form(source: Checkpoint, formed: Callable[[Checkpoint, Mapping[str, Described]], AnyForm]) -> Found[AnyForm]:
