@@ -196,23 +196,15 @@ def tell_gamma(asked: argparse.Namespace) -> None:
         print(f"| {kind} | {' | '.join(f'{curve[n][1]:.4f}' for n in points)} |", flush=True)
 
 
-def show(asked: argparse.Namespace, folder: Any) -> None:
+def show(asked: argparse.Namespace) -> None:
     """Some scenes as all of them paint them."""
-    from photogram.data.folder import Folder
-    from photogram.images import read_photo, write_image
-    from photogram.scene import draw, to_pixels
-    from photogram.sheets import sheet
+    from side_by_side import side_by_side
 
-    folder, rows = Folder(asked.data, "val", size=tuple(asked.size)), []
-    names = [folder.name(n) for n in range(len(folder))]
-    evaluated = asked.out / "evaluation" / "discriminators-{}x{}".format(*asked.size)
-    for stem in asked.shown:
-        scene = folder[names.index(stem), 0]
-        assert scene.condition.layout is not None and scene.photo is not None
-        painted = [next((evaluated / kind).glob(f"seed-*/painted-*/{stem}.png")) for kind in KINDS]
-        layout = draw(scene.condition.layout.classes[0].numpy(), folder.spec)
-        rows.append((stem, [layout, *map(read_photo, painted), to_pixels(scene.photo[0]).numpy()]))
-    write_image(sheet(["layout", *KINDS, "photograph"], rows), asked.sheet)
+    from photogram.images import write_image
+
+    size = tuple(asked.size)
+    judged = asked.out / "evaluation" / "discriminators-{}x{}".format(*size)
+    write_image(side_by_side(judged, KINDS, asked.data, size, asked.shown), asked.sheet)
 
 
 def main() -> None:
@@ -241,7 +233,7 @@ def main() -> None:
     tell_complexity()
     tell_gamma(asked)
     if asked.sheet:
-        show(asked, folder)
+        show(asked)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from photogram.data.folder import Folder
-from photogram.images import read_photo, write_image
-from photogram.scene import draw, to_pixels
-from photogram.sheets import sheet
+from side_by_side import side_by_side
+
+from photogram.images import write_image
 
 OBJECTIVES: dict[str, list[str]] = {
     "l1": ["--gan", "0"],
@@ -42,19 +41,6 @@ def tell(judged: Path) -> None:
         print(f"| {name} | {' | '.join(values)} |")
 
 
-def show(judged: Path, data: Path, size: tuple[int, int], stems: list[str], path: Path) -> None:
-    """Some scenes as all of them paint them."""
-    folder, rows = Folder(data, "val", size=size), []
-    names = [folder.name(n) for n in range(len(folder))]
-    for stem in stems:
-        scene = folder[names.index(stem), 0]
-        assert scene.condition.layout is not None and scene.photo is not None
-        paintings = [next((judged / name).glob(f"seed-*/painted-*/{stem}.png")) for name in OBJECTIVES]
-        layout = draw(scene.condition.layout.classes[0].numpy(), folder.spec)
-        rows.append((stem, [layout, *map(read_photo, paintings), to_pixels(scene.photo[0]).numpy()]))
-    write_image(sheet(["layout", *OBJECTIVES, "photograph"], rows), path)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -74,7 +60,8 @@ def main() -> None:
     judged = asked.out / "evaluation" / PROTOCOL
     tell(judged)
     if asked.sheet:
-        show(judged, asked.data, tuple(asked.size), asked.shown, asked.sheet)
+        page = side_by_side(judged, list(OBJECTIVES), asked.data, tuple(asked.size), asked.shown)
+        write_image(page, asked.sheet)
 
 
 if __name__ == "__main__":

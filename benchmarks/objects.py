@@ -16,6 +16,7 @@ import argparse
 import colorsys
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -49,21 +50,7 @@ BORDERS = Pix2PixHD(
     decay_epochs=4,
 )
 """For the houses; 100 of them, so that its rate falls from the 400th step to the 800th."""
-STYLES = Pix2PixHD(
-    width=24,
-    downsamplings=2,
-    blocks=3,
-    upsample="nearest",
-    features="objects",
-    discriminator_width=24,
-    strided=2,
-    perceptual="none",
-    learning_rate=1e-3,
-    discriminator_rate=2e-4,
-    feature_matching=50.0,
-    epochs=4,
-    decay_epochs=4,
-)
+STYLES = replace(BORDERS, width=24, blocks=3, features="objects", discriminator_width=24, strided=2)
 """Colours are learned by what is matched, so that weighs more, and the generator learns faster than its judges."""
 SIZE = (64, 96)
 TRAINED, HELD_OUT = 300, 40
@@ -186,7 +173,7 @@ def borders(out: Path, steps: int, shown: int) -> np.ndarray:
     """Train with the boundary channel and without, tell how dark borders are, and show some."""
     networks = {}
     for kind in ("objects", "none"):
-        recipe = Pix2PixHD(**{**vars(BORDERS), "boundary": kind})
+        recipe = replace(BORDERS, boundary=kind)
         plan = Plan(steps=steps, workers=0)
         networks[kind] = load(train(recipe, Houses(100), out / f"borders-{kind}", plan, Houses(6, 1000)))
     held_out, rows, found = Houses(HELD_OUT, 1000), [], dict[str, list[float]](objects=[], none=[], photograph=[])
