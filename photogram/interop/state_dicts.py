@@ -38,6 +38,15 @@ Variables = dict[str, Variable]
 
 
 def convolution(theirs: str, ours: str, shape: tuple[int, ...], outputs: int, bias: bool) -> Variables:
+    """A convolution's variables: its weight, and a bias where it has one.
+
+    Args:
+        theirs: the authors' name for it, before `.weight`.
+        ours: our name.
+        shape: of the weight; of a transposed convolution its input channels come first.
+        outputs: its output channels, which are so many biases.
+        bias: whether it has one.
+    """
     found = {f"{theirs}.weight": Variable(shape, f"{ours}.weight")}
     return found | ({f"{theirs}.bias": Variable((outputs,), f"{ours}.bias")} if bias else {})
 
