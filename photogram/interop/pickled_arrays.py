@@ -22,7 +22,7 @@ from photogram.interop.files import Damaged, opened
 from photogram.interop.pickled import DIMENSIONS, Call, Name, Vocabulary, are_counts, read_pickle, shortened
 
 FILE_LIMIT = 1 << 20
-"""Bytes of the longest file that is read; ten styles of a thousand classes have an eighth of it."""
+"""Bytes of the longest file that is read; ten styles of a thousand classes take less than half of it."""
 
 _MARK = b"\x93NUMPY"
 _HEADER = re.compile(r"\{'descr': '([^']{1,20})', 'fortran_order': (?:False|True), 'shape': \(([\d, ]{0,40})\), \} *\n")

@@ -21,7 +21,7 @@ from photogram.nn.norms import Norm
 from photogram.progress import progress
 
 PARAMETER_LIMIT = 1 << 30
-"""Parameters of the largest network that is read; the largest of the authors' has a fifteenth of it."""
+"""Parameters of the largest network that is read; pix2pixHD's largest generator has a sixth of it."""
 
 _FLOATS = ("float32", "float16", "bfloat16")
 """Types whose values float32 holds exactly."""
