@@ -309,6 +309,8 @@ def test_options_that_agree_are_taken(tmp_path, former):
         (UNET, {"model": "pix2pixHD"}, "model is 'pix2pixHD', not pix2pix"),
         (UNET, {"crop_size": "0"}, "crop_size is '0'; it must be 1 to 8192"),
         (UNET, {"crop_size": "9" * 5000}, "it must be 1 to 8192"),
+        (UNET, {"crop_size": "1".zfill(9) + "9" * 5000}, "it must be 1 to 8192"),
+        (UNET, {"crop_size": "0000025600000"}, "it must be 1 to 8192"),
         (UNET, {"crop_size": "٣"}, "it must be 1 to 8192"),
         (RESNET, {"no_dropout": False}, "no_dropout is 'False', but the checkpoint holds True"),
         (RESNET, {"netG": "resnet_9blocks"}, "netG is 'resnet_9blocks', but the checkpoint holds resnet_2blocks"),
@@ -329,7 +331,12 @@ def test_of_two_generators_one_goes_back(tmp_path):
     """CycleGAN's G_B goes from output_nc channels to input_nc; pix2pix has no such network."""
     options = option_file(tmp_path / "o.txt", RESNET | {"input_nc": 1})
     path = saved(resnet(inputs=3, outputs=1), tmp_path / "latest_net_G_B.pth")
-    import_translator(path, system="cyclegan", out=tmp_path / "out", options=options, quiet=True)
+    made = import_translator(path, system="cyclegan", out=tmp_path / "out", options=options, quiet=True)
+    assert (made.network.spec.image_channels, made.network.spec.photo_channels) == (3, 1)
+    options = option_file(tmp_path / "o.txt", UNET | {"input_nc": 1})
+    path = saved(unet(inputs=3, outputs=1), tmp_path / "latest_net_G.pth")
+    with pytest.raises(UserError, match="input_nc and output_nc are 1 and 3, but the checkpoint goes from 3 channels"):
+        import_translator(path, system="pix2pix", out=tmp_path / "no", options=options, quiet=True)
 
 
 def test_the_discriminators_options_are_compared(tmp_path):

@@ -409,6 +409,7 @@ def test_label_features_are_by_class(tmp_path):
     assert made.network.style_by == "classes" and made.network.boundary == "none" and not made.network.spec.instances
     made = import_pix2pixhd(path, out=tmp_path / "two", quiet=True)
     assert made.network.style_by == "classes" and "its styles, of each class" in made.assumed
+    assert "shown 35 classes, 3 numbers of a style of each class." in (made.out / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -427,6 +428,9 @@ def test_the_size_is_the_options(tmp_path, changes, size):
     made = import_pix2pixhd(path, out=tmp_path / "out", options=options, quiet=True)
     assert made.network.spec.size == size
     assert any("its size" in words or "its height" in words for words in made.assumed) == (size != (512, 512))
+    unsaid = {key: value for key, value in (GLOBAL | changes).items() if key not in ("loadSize", "fineSize")}
+    made = import_pix2pixhd(path, out=tmp_path / "one", options=option_file(options, unsaid), quiet=True)
+    assert made.network.spec.size == (512, 1024) and "its size, 512 x 1024" in made.assumed
     enhanced = saved(generator(36, 1), tmp_path / "n.pth")
     assert import_pix2pixhd(enhanced, out=tmp_path / "two", quiet=True).network.spec.size == (1024, 2048)
 
@@ -445,6 +449,7 @@ def test_the_size_is_the_options(tmp_path, changes, size):
         ({"output_nc": 1}, "output_nc is '1', but the checkpoint holds 3"),
         ({"model": "pix2pix"}, "model is 'pix2pix', not pix2pixHD"),
         ({"nef": 16}, "nef is '16', but the checkpoint holds 2"),
+        ({"n_downsample_E": 4}, "n_downsample_E is '4', but the checkpoint holds 2"),
         ({"feat_num": 4}, "feat_num is '4', but the checkpoint holds 3"),
         ({"ndf": 64}, "ndf is '64', but the checkpoint holds 4"),
         ({"num_D": 3}, "num_D is '3', but the checkpoint holds 2"),
@@ -456,10 +461,13 @@ def test_the_size_is_the_options(tmp_path, changes, size):
         ({"instance_feat": False}, "no_instance False and 0 features make 36 channels, but"),
         ({"label_nc": "many"}, "label_nc is 'many'; it must be 0 to 65535"),
         ({"label_nc": "9" * 5000}, "it must be 0 to 65535"),
+        ({"label_nc": "0" * 9 + "9" * 5000}, "it must be 0 to 65535"),
+        ({"label_nc": "0000000009999999"}, "it must be 0 to 65535"),
         ({"label_nc": "٣"}, "it must be 0 to 65535"),
         ({"no_instance": "perhaps"}, "no_instance is 'perhaps'; it is True or False"),
         ({"loadSize": 0}, "loadSize is 0; it must be 32 to 8192"),
         ({"resize_or_crop": "crop", "fineSize": 9999}, "fineSize is 9999; it must be 32 to 8192"),
+        ({"resize_or_crop": "crop", "fineSize": "wide"}, "fineSize is 'wide'; it must be 0 to 65535"),
     ),
 )
 def test_options_that_disagree_are_refused(tmp_path, changes, message):

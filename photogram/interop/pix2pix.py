@@ -181,7 +181,7 @@ def _side(form: UNetForm | ResNetForm, sources: _Sources) -> int:
     said = sources.options.get("crop_size")
     if said is None:
         return (1 << form.levels) if isinstance(form, UNetForm) else 128 if form.blocks == 6 else 256
-    if not said.isdecimal() or not said.isascii() or not 1 <= int(said[:9]) <= SIDE_LIMIT:
+    if not (said.isascii() and said.isdecimal() and len(said) < 10 and 1 <= int(said) <= SIDE_LIMIT):
         raise UserError(f"{sources.options_file}: crop_size is {said[:60]!r}; it must be 1 to {SIDE_LIMIT}")
     return int(said)
 

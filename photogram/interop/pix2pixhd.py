@@ -321,7 +321,8 @@ def _card(network: CoarseToFineGenerator, sources: _Sources, assumed: tuple[str,
     hint = "" if layouts else f"  # float [n, {form.inputs}, {height}, {width}] in [-1, 1]"
     parts = [f"{len(shown.classes)} classes" if layouts else f"an image of {shown.image_channels} channels"]
     parts += ["the edges of objects"] if shown.edges else []
-    parts += [f"{shown.styles} numbers of a style of each {shown.style_by[:-1]}"] if shown.styles else []
+    one = "object" if shown.style_by == "objects" else "class"
+    parts += [f"{shown.styles} numbers of a style of each {one}"] if shown.styles else []
     lines = [
         f"# pix2pixHD: {form.name}",
         "",

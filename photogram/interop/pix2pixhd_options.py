@@ -25,6 +25,7 @@ FEATURES = 3
 
 _CITYSCAPES = 35
 _IMAGES = (1, 3)
+_WRITTEN = {"crop_size": "fineSize"}  # what these programs call it; `read_options` gives keys as they are today
 
 
 class Shown(NamedTuple):
@@ -59,8 +60,9 @@ class OptionFile(NamedTuple):
     def number(self, key: str, default: int) -> int:
         """A number of 0 or more; the default where the key is not there."""
         said = self.options.get(key, str(default))
-        if not (said.isascii() and said.isdecimal() and int(said[:9]) < NUMBER_LIMIT):
-            raise UserError(f"{self.path}: {key} is {shortened(said)}; it must be 0 to {NUMBER_LIMIT - 1}")
+        if not (said.isascii() and said.isdecimal() and len(said) < 10 and int(said) < NUMBER_LIMIT):
+            name = _WRITTEN.get(key, key)
+            raise UserError(f"{self.path}: {name} is {shortened(said)}; it must be 0 to {NUMBER_LIMIT - 1}")
         return int(said)
 
     def flag(self, key: str) -> bool:
@@ -83,6 +85,7 @@ def check_options(file: OptionFile, form: GeneratorForm | EncoderForm | Discrimi
     compare(path, "norm", options, form.norm)
     if isinstance(form, EncoderForm):
         found = {"nef": form.width, "feat_num": form.outputs, "output_nc": form.inputs}
+        found |= {"n_downsample_E": form.downsamplings}
     elif isinstance(form, DiscriminatorForm):
         found = {"ndf": form.width, "num_D": form.scales, "n_layers_D": form.layers}
         compare(path, "no_ganFeat_loss", options, str(not form.matched))
@@ -237,14 +240,13 @@ def find_size(enhancers: int, file: OptionFile | None) -> tuple[Size, tuple[str,
         UserError: naming the option that is no size.
     """
     size = (512 << enhancers, 1024 << enhancers)
-    how = None if file is None else file.options.get("resize_or_crop")
-    if file is None or how is None or how == "none":
-        return size, (f"its size, {size[0]} x {size[1]}",)
+    how = "none" if file is None else file.options.get("resize_or_crop", "none")
     key = "crop_size" if "crop" in how else "loadSize"
-    said = file.number(key, 1024)
+    if file is None or how == "none" or key not in file.options:
+        return size, (f"its size, {size[0]} x {size[1]}",)
+    said = file.number(key, 0)
     if not 32 <= said <= 1 << 13:
-        name = "fineSize" if key == "crop_size" else key
-        raise UserError(f"{file.path}: {name} is {said}; it must be 32 to {1 << 13}")
+        raise UserError(f"{file.path}: {_WRITTEN.get(key, key)} is {said}; it must be 32 to {1 << 13}")
     if "crop" in how or how == "resize":
         return (said, said), ()
     return (said // 2, said), (f"its height, {said // 2}, half of its width",)
