@@ -45,7 +45,7 @@ def camvid(source: Positional[Path], /, *, out: Path, classes: Literal[11, 32] =
 
 
 def coco_stuff(source: Positional[Path], /, *, out: Path) -> int:
-    """COCO-Stuff: 182 classes and unlabelled, with instances where there are some.
+    """COCO-Stuff: 182 classes and unlabelled, with instances where there are maps of them.
 
     Args:
         source: the folder of photographs and label maps.
@@ -54,6 +54,30 @@ def coco_stuff(source: Positional[Path], /, *, out: Path) -> int:
     from photogram.data import prepare
 
     return _say(prepare.prepare_coco_stuff(source, out=out))
+
+
+def coco_panoptic(source: Positional[Path], /, *, out: Path) -> int:
+    """COCO's panoptic annotations: 133 classes and unlabelled, with instances.
+
+    Args:
+        source: the folder of annotations/, which holds panoptic_*.json and their maps, and of train2017/, val2017/.
+        out: the data folder to write.
+    """
+    from photogram.data.coco_panoptic import prepare_coco_panoptic
+
+    return _say(prepare_coco_panoptic(source, out=out))
+
+
+def coco_instances(source: Positional[Path], /, *, out: Path) -> int:
+    """COCO-Stuff with the instances of COCO's own instances_*.json: polygons and run lengths.
+
+    Args:
+        source: the folder of annotations/, stuffthingmaps/ (or stuff_*_pixelmaps/), and of train2017/, val2017/.
+        out: the data folder to write.
+    """
+    from photogram.data.coco_instances import prepare_coco_instances
+
+    return _say(prepare_coco_instances(source, out=out))
 
 
 def palette(
@@ -319,6 +343,8 @@ FORMS: dict[str, Callable[..., int]] = {
     "cityscapes": cityscapes,
     "camvid": camvid,
     "coco-stuff": coco_stuff,
+    "coco-panoptic": coco_panoptic,
+    "coco-instances": coco_instances,
     "nyu": nyu,
     "palette": palette,
     "toy": toy,
