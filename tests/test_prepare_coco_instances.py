@@ -298,7 +298,11 @@ def test_files_that_are_wrong_are_refused(source: Path, tmp_path: Path) -> None:
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason=f"the real sample is not in {SAMPLE}")
 def test_the_real_sample_from_outlines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Objects of the sample's own instance maps, told as run lengths, come back: one number each, apart as before."""
-    prepare_coco_stuff(SAMPLE, out=tmp_path / "stuff", quiet=True)
+    for part in ("val_img", "val_label", "val_inst"):
+        (tmp_path / "some" / part).mkdir(parents=True)
+        for path in sorted((SAMPLE / part).iterdir())[:3]:
+            (tmp_path / "some" / part / path.name).write_bytes(path.read_bytes())
+    prepare_coco_stuff(tmp_path / "some", out=tmp_path / "stuff", quiet=True)
     scenes = {}
     for pair in pair_files(tmp_path / "stuff/val").pairs:
         assert pair.layout and pair.instances
@@ -320,7 +324,7 @@ def test_the_real_sample_from_outlines(tmp_path: Path, capsys: pytest.CaptureFix
     categories = [{"id": n, "name": names[n]} for n in used]
     root = official(tmp_path / "coco", scenes, "val", categories=categories)
     assert main(["prepare", "coco-instances", str(root), "--out", str(tmp_path / "out")]) == 0
-    assert "val 8 layouts and 8 photographs; 183 classes" in capsys.readouterr().out
+    assert "val 3 layouts and 3 photographs; 183 classes" in capsys.readouterr().out
     total = 0
     for pair in pair_files(tmp_path / "out/val").pairs:
         assert pair.layout and pair.instances
@@ -331,4 +335,4 @@ def test_the_real_sample_from_outlines(tmp_path: Path, capsys: pytest.CaptureFix
         pairs = np.unique(np.stack([numbers, before])[:, numbers > 0], axis=1)
         assert len(np.unique(pairs[0])) == len(np.unique(pairs[1])) == pairs.shape[1]
         total += pairs.shape[1]
-    assert total > 50
+    assert total > 20

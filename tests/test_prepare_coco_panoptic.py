@@ -304,9 +304,13 @@ def test_a_second_run_does_what_changed(source: Path, tmp_path: Path) -> None:
 
 
 def sample_as_panoptic(root: Path, seed: int = 0) -> Path:
-    """The real sample in the official form, with ids of 24 bits drawn at random; of the maps that it is prepared to."""
-    prepared = root.with_name("stuff")
-    classes = prepare_coco_stuff(SAMPLE, out=prepared, quiet=True).classes
+    """Some of the real sample in the official form, with ids of 24 bits drawn at random; of its prepared maps."""
+    prepared, some = root.with_name("stuff"), root.with_name("some")
+    for part in ("train_img", "train_label", "train_inst", "val_img", "val_label", "val_inst"):
+        (some / part).mkdir(parents=True)
+        for path in sorted((SAMPLE / part).iterdir())[:3]:
+            (some / part / path.name).write_bytes(path.read_bytes())
+    classes = prepare_coco_stuff(some, out=prepared, quiet=True).classes
     listed = [{"id": n + 1, "name": c.name, "isthing": int(n < 91)} for n, c in enumerate(classes[:-1])]
     rng = np.random.default_rng(seed)
     for split in ("train", "val"):
@@ -331,9 +335,7 @@ def sample_as_panoptic(root: Path, seed: int = 0) -> Path:
 def test_the_real_sample_from_panoptic_files_to_a_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, out = sample_as_panoptic(tmp_path / "coco"), tmp_path / "out"
     assert main(["prepare", "coco-panoptic", str(source), "--out", str(out)]) == 0
-    assert (
-        "train 13 layouts and 13 photographs, val 8 layouts and 8 photographs; 183 classes" in capsys.readouterr().out
-    )
+    assert "train 3 layouts and 3 photographs, val 3 layouts and 3 photographs; 183 classes" in capsys.readouterr().out
     objects = 0
     for split in ("train", "val"):
         for pair in pair_files(out / split).pairs:
@@ -347,7 +349,7 @@ def test_the_real_sample_from_panoptic_files_to_a_training(tmp_path: Path, capsy
             pairs = np.unique(np.stack([numbers[inside], before[inside], labels[inside]]), axis=1)
             assert len(np.unique(pairs[0])) == pairs.shape[1]  # one number, one object and class, and so the other way
             objects += pairs.shape[1]
-    assert objects > 100
+    assert objects > 30
     report = check(out, quiet=True)
     assert not [f for f in report.findings if f.severity == "error"]
     assert not [f for f in report.findings if "instance" in f.kind]
