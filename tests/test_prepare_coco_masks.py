@@ -91,6 +91,8 @@ def test_texts_that_are_none(written, words):
         ([9, -3], r"has the run length -3, but they are whole numbers of 0 or more"),
         ([3.0, 3], r"has the run length 3.0"),
         ([True, 5], r"has the run length True"),
+        ([3, "3"], r"has the run length '3'"),
+        ([None, 6], r"has the run length None"),
         ([10**30], r"pixels, but 2 x 3 are 6"),
         ([], r"has run lengths of 0 pixels"),
     ],

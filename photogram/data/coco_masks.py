@@ -62,19 +62,18 @@ def unpack_runs(text: str) -> list[int]:
     return runs
 
 
-def check_runs(runs: Sequence[int], size: tuple[int, int]) -> Int64[np.ndarray, " n"]:
+def check_runs(runs: Sequence[object], size: tuple[int, int]) -> Int64[np.ndarray, " n"]:
     """Run lengths as an array, once they are known to fill a picture of (height, width).
 
     Raises:
         ValueError: naming the number that cannot be one, or both sums.
     """
-    wrong = next((run for run in runs if type(run) is not int or run < 0), None)
-    if wrong is not None:
-        raise ValueError(f"has the run length {wrong!r}, but they are whole numbers of 0 or more")
-    if sum(runs) != size[0] * size[1]:
-        raise ValueError(
-            f"has run lengths of {sum(runs):,} pixels, but {size[0]} x {size[1]} are {size[0] * size[1]:,}"
-        )
+    wrong = [run for run in runs if type(run) is not int or run < 0]
+    if wrong:
+        raise ValueError(f"has the run length {wrong[0]!r:.40}, but they are whole numbers of 0 or more")
+    total = sum(run for run in runs if isinstance(run, int))
+    if total != size[0] * size[1]:
+        raise ValueError(f"has run lengths of {total:,} pixels, but {size[0]} x {size[1]} are {size[0] * size[1]:,}")
     return np.array(runs, dtype=np.int64)
 
 
