@@ -325,7 +325,7 @@ def test_a_folder_is_imported_with_all_that_is_in_it(tmp_path):
         assert f"{name}, SHA-256 {hashlib.sha256((folder / name).read_bytes()).hexdigest()}" in card
     for words in (
         "trained up to epoch 57, iteration 1200",
-        "latest_net_D.pth fits: a discriminator of 2 scales that sees 39 channels; not published",
+        "latest_net_D.pth: a discriminator of 2 scales that sees 39 channels, in discriminator.safetensors",
         "netG global, ngf 4",
         "- residual blocks: 2",
         "Semantic Manipulation",
@@ -334,7 +334,12 @@ def test_a_folder_is_imported_with_all_that_is_in_it(tmp_path):
     ):
         assert words in card, words
     assert str(tmp_path) not in card
-    assert sorted(p.name for p in made.out.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert sorted(p.name for p in made.out.iterdir()) == [
+        "README.md",
+        "config.json",
+        "discriminator.safetensors",
+        "model.safetensors",
+    ]
 
 
 def test_without_its_encoder_styles_are_drawn_but_not_taken(tmp_path):

@@ -81,7 +81,7 @@ def pix2pixhd(
         classes: a classes.json with the names of the classes; without it, Cityscapes' where there are 35.
         encoder: latest_net_E.pth, of a network that was trained with features.
         clusters: features_clustered_010.npy, the styles found in the training set.
-        discriminator: latest_net_D.pth, to be compared; it is not published.
+        discriminator: latest_net_D.pth; a training that goes on --from here takes it up.
     """
     from photogram.interop.pix2pixhd import import_pix2pixhd
 

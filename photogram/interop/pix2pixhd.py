@@ -28,6 +28,7 @@ from photogram.interop.train_options import read_options
 from photogram.nn.multiscale import MultiScaleDiscriminator
 from photogram.outputs import writing
 from photogram.recipes.pix2pixhd_networks import CoarseToFineGenerator
+from photogram.recipes.pix2pixhd_stages import JUDGES, write_judges
 from photogram.scene import SceneSpec
 
 CLUSTERS = 10
@@ -105,7 +106,7 @@ def import_pix2pixhd(
         classes: a classes.json that names the classes in the order of their numbers.
         options: the opt.txt of its training; compared with the checkpoints.
         encoder: the encoder's .pth file.
-        discriminator: the discriminator's .pth file, to be compared with the generator.
+        discriminator: the discriminator's .pth file; a training of ours that goes on from here takes it up.
         clusters: the styles that were found in the training set, features_clustered_010.npy.
         quiet: show no progress.
 
@@ -119,8 +120,11 @@ def import_pix2pixhd(
     files = _files(Path(checkpoint), {name: Path(path) for name, path in given.items() if path is not None})
     sources = _read(files, None if classes is None else Path(classes))
     network, assumed, lacking = _network(sources, quiet)
+    judges = None if sources.discriminator is None else _discriminator(sources.discriminator)
     with leaving_nothing_half(out), writing(out):
         network.save_pretrained(out, _card(network, sources, assumed, lacking))
+        if judges is not None:
+            write_judges(judges, out)
     return Imported(out, sources.generator, network, assumed, lacking)
 
 
@@ -138,7 +142,10 @@ def read_discriminator(checkpoint: str | Path, options: str | Path | None = None
         UserError: where it is damaged, or no such network.
     """
     file = None if options is None else OptionFile(Path(options), read_options(options, _OPTIONS))
-    found = _kind(Path(checkpoint), DiscriminatorForm, f"a discriminator; give {_DISCRIMINATOR}", file)
+    return _discriminator(_kind(Path(checkpoint), DiscriminatorForm, f"a discriminator; give {_DISCRIMINATOR}", file))
+
+
+def _discriminator(found: Found[DiscriminatorForm]) -> MultiScaleDiscriminator:
     form = found.form
     with torch.device("meta"):
         discriminator = MultiScaleDiscriminator(form.inputs, form.width, form.scales, form.layers)
@@ -376,7 +383,8 @@ def _origins(sources: _Sources) -> list[str]:
         )
     if sources.discriminator is not None:
         told.append(
-            f"- {sources.discriminator.source.path.name} fits: {sources.discriminator.form.name}; not published"
+            f"- {sources.discriminator.source.path.name}: {sources.discriminator.form.name}, in {JUDGES}, for "
+            "trainings that go on --from here"
         )
     if sources.classes is not None:
         told.append(f"- the names of the classes: {sources.classes.name}")

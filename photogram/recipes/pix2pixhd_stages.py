@@ -5,14 +5,23 @@ T.-C. Wang et al., CVPR 2018, section 3.1 (specification 4.4 and 4.8).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
 from photogram.errors import UserError
+from photogram.images import replacing
 from photogram.nn.multiscale import MultiScaleDiscriminator, carry_scales
 from photogram.recipe import Run, check_source
 from photogram.recipes.pix2pixhd_networks import CoarseToFineGenerator
 from photogram.scene import SceneSpec
+
+JUDGES = "discriminator.safetensors"
+"""Discriminators beside an imported network, as a training's state has them."""
 
 
 @runtime_checkable
@@ -77,9 +86,31 @@ def take_judges(run: Run, judges: MultiScaleDiscriminator) -> dict[str, str]:
     """Give the discriminators those of `--from`, each at the size of picture that it knows, and say which."""
     if run.start_from is None:
         return {}
-    state = run.start_state()
-    if state is None or "discriminator" not in state:
+    state = (run.start_state() or {}).get("discriminator") or _read_judges(run.start_from)
+    if state is None:
         return {"discriminators": "begun anew: there is no state beside the network of --from"}
-    taken, left = carry_scales(judges, state["discriminator"], f"--from {run.start_from}")
+    taken, left = carry_scales(judges, state, f"--from {run.start_from}")
     behind = f", {left} left behind" if left else ""
     return {"discriminators": f"{taken} taken from --from, {len(judges.scales) - taken} begun anew{behind}"}
+
+
+def write_judges(judges: MultiScaleDiscriminator, folder: Path) -> None:
+    """Put discriminators beside a network that others trained, for stages of ours."""
+    weights = {name: tensor.contiguous() for name, tensor in judges.state_dict().items()}
+    with replacing(folder / JUDGES) as file:
+        file.write(safetensors.torch.save(weights))
+
+
+def _read_judges(folder: Path) -> Mapping[str, Tensor] | None:
+    """What `write_judges` wrote; None where it did not.
+
+    Raises:
+        UserError: where it is damaged.
+    """
+    path = folder / JUDGES
+    if not path.is_file():
+        return None
+    try:
+        return safetensors.torch.load_file(path)
+    except (OSError, SafetensorError) as e:
+        raise UserError(f"{path}: cannot be read ({e}); import the network again") from None
