@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from photogram.errors import UserError
-from photogram.generator import Network
+from photogram.generator import Generator, Network
 from photogram.scene import Scene, SceneSpec, class_difference
 
 LearnsFrom = Literal["layouts", "images", "any", "photographs", "unpaired"]
@@ -170,3 +170,19 @@ class Recipe(Protocol):
         ...
 
     def start(self, run: Run) -> Training: ...
+
+
+def check_preview(training: Training, preview: Scenes | None) -> None:
+    """Refuse held-out scenes that could not be painted, which would end the training at its first sheet.
+
+    Raises:
+        UserError: where instance maps are missing.
+    """
+    if preview is None or not len(preview) or preview.spec.instances:
+        return
+    needing = [n for n in training.published().values() if isinstance(n, Generator) and n.needs_objects]
+    if needing:
+        raise UserError(
+            f"{preview.source}: has no instance maps, which {type(needing[0]).__name__} needs with these settings; "
+            "add them to instances/, or train without objects (--boundary classes, --features none or classes)"
+        )

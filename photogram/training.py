@@ -42,7 +42,7 @@ from photogram.nn.winograd import where_it_helps
 from photogram.opinions import Judge as Judge
 from photogram.precision import Precision, check_precision, resolved
 from photogram.progress import progress
-from photogram.recipe import Recipe, Run, Scenes, Training
+from photogram.recipe import Recipe, Run, Scenes, Training, check_preview
 from photogram.report import model_card, write_report
 from photogram.runfolder import agree, keep_sound, only_one, read_settings, settle, write_found
 from photogram.runlog import RunLog
@@ -127,6 +127,7 @@ def train(
         beside = partial(state_beside, start_from)
         run = Run(accelerator, data.spec, len(data), plan.batch_size, plan.seed, start_from, beside)
         training = recipe.start(run)
+        check_preview(training, preview)
         settle(out, settings, main)
         accelerator.wait_for_everyone()
         with closing(_Loop(training, run, data, preview, out, plan, judge, look)) as loop:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +234,8 @@ def test_attention_may_join_a_generator_that_has_learned(tmp_path):
     [
         ({"enhancers": 1}, {}, "has 1 enhancers, more than --enhancers 0"),
         ({}, {"width": 16}, "has width 8, not 16"),
-        ({}, {"features": "objects"}, "has style_channels 0, not 3"),
+        ({}, {"features": "objects"}, "was trained without styles, not with --features objects --feature-channels 3"),
+        ({"features": "classes"}, {}, "was trained with --features classes --feature-channels 3; give it the same"),
     ],
 )
 def test_other_networks_are_not_taken_up(tmp_path, there, here, message):
@@ -357,6 +359,21 @@ def test_attention_to_windows_sees_the_same_of_photograph_and_painting(monkeypat
     monkeypatch.setattr(judges, "forward", lambda shown: (seen.append(shown.windows), forward(shown))[1])
     training.step(scene(), 0)
     assert len(seen) == 3 and seen[0] is not None and seen[0] == seen[1] == seen[2]
+
+
+def test_held_out_scenes_without_objects_are_refused_before_the_first_step(tmp_path):
+    class Flat(Toy):
+        def __init__(self, *args: Any, **kwargs: Any):
+            super().__init__(*args, **kwargs)
+            self.spec = replace(self.spec, instances=False)
+
+    data, flat = (kind("train", size=SIZE, count=4) for kind in (Toy, Flat))
+    plan = Plan(steps=1, workers=0, quiet=True, precision="fp32")
+    with pytest.raises(
+        UserError, match=r"has no instance maps, which CoarseToFineGenerator needs .*--boundary classes"
+    ):
+        train(Pix2PixHD(**TINY), data, tmp_path / "run", plan, flat)
+    assert not (tmp_path / "run" / "state").exists()
 
 
 def test_images_are_painted_without_layouts(tmp_path):

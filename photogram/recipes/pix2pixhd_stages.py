@@ -50,6 +50,11 @@ def begun(recipe: Stage, run: Run) -> tuple[CoarseToFineGenerator, dict[str, str
         )
     shrink = 1 if recipe.train_encoder else source.encoder_shrink * 2 ** (recipe.enhancers - source.enhancers)
     generator = recipe.network(run.spec, shrink)
+    for network in (source, generator):
+        if source.style_channels != generator.style_channels and network.style_channels:
+            whose = "was trained" if network is source else "was trained without styles, not"
+            flags = f"--features {network.style_by} --feature-channels {network.style_channels}"
+            raise UserError(f"--from {run.start_from}: {whose} with {flags}; give it the same")
     check_source(run, source, generator, free=_free(source, recipe))
     left = ("style_", *(() if source.enhancers == recipe.enhancers else ("last.",)))
     weights = {name: tensor for name, tensor in source.state_dict().items() if not name.startswith(left)}
