@@ -38,15 +38,14 @@ FILES = {
     kind: ("multiscale", *(() if kind == "multiscale" else ("discriminators", "attention", "spectral")))
     for kind in KINDS
 }
+_PATCHES = ("discriminator_width", "scales", "strided", "spectral")
+_ATTENTION = ("detail_norm", "attention_mode", "attention_budget", "kv_pool")
 CHOICES = {
-    "multiscale": ("width", "scales", "strided", "spectral"),
-    "attention": ("width", "detail_norm", "attention_mode", "attention_budget", "kv_pool", "crop", "crops", "grid"),
-    "hybrid": (
-        *("width", "scales", "strided", "spectral"),
-        *("detail_norm", "attention_mode", "attention_budget", "kv_pool", "crop", "crops", "grid"),
-    ),
+    "multiscale": _PATCHES,
+    "attention": ("discriminator_width", *_ATTENTION),
+    "hybrid": (*_PATCHES, *_ATTENTION, "detail_weight", "detail_epochs"),
 }
-"""Parameters of `photogram.nn.discriminators.discriminators` that matter to each."""
+"""Flags of `photogram train pix2pixhd` that matter to each."""
 
 
 def trained(asked: argparse.Namespace, kind: str, more: list[str]) -> Path:
@@ -172,7 +171,9 @@ def tell_applicability() -> None:
 
 def tell_complexity() -> None:
     import photogram.nn
+    from photogram.recipes.pix2pixhd import Pix2PixHD
 
+    assert all(hasattr(Pix2PixHD, name) for names in CHOICES.values() for name in names)
     folder = Path(photogram.nn.__path__[0])
     lines = {kind: sum(_lines(folder / f"{name}.py") for name in FILES[kind]) for kind in KINDS}
     rows = {"lines": [str(lines[kind]) for kind in KINDS], "choices": [str(len(CHOICES[kind])) for kind in KINDS]}
