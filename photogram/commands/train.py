@@ -59,7 +59,8 @@ class TrainFlags:
     asked_by: Literal["any", "layouts", "images"] = "any"
     """Of data with both layouts and inputs: what a recipe that can take either is asked by."""
     check_memory: bool = True
-    """Measure a large training before it begins, and refuse what cannot fit into the memory here."""
+    """Measure a large training before it begins and refuse what cannot fit into the memory here; with --no-check-memory
+    it is tried all the same."""
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -100,7 +100,8 @@ class Pix2PixHD:
     encoder_width: int = 16
     """Features of the encoder's first convolution."""
     train_encoder: bool = True
-    """Whether the encoder learns; if not, it is that of --from, and reads photographs at the size that it learned."""
+    """The encoder learns too; with --no-train-encoder it stays that of --from, and reads photographs at the size that
+    it learned."""
     clusters: int = 10
     """The most styles of a class that `photogram cluster` keeps."""
     pad: Pad = "zeros"
