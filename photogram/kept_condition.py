@@ -8,7 +8,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from photogram.edits import Region, State, Style
-from photogram.nn.regions import Regions, boundaries
 from photogram.scene import Layout
 from photogram.strokes import Box
 
@@ -17,7 +16,7 @@ _FEW = 4
 
 
 class KeptCondition:
-    """The tensors of a state: layout, boundaries, regions, and the styles at each pixel.
+    """The tensors of a state: the layout, and the styles at each pixel; and how large each region is.
 
     Each region gets a place in a table, which it keeps; each pixel knows its region's place. An edit then changes
     pixels' places, or rows of the table.
@@ -28,8 +27,6 @@ class KeptCondition:
 
     layout: Layout
     """Classes and object numbers [1, h, w]; changed in place."""
-    boundaries: Float[Tensor, "1 1 h w"]
-    """1 at both sides of borders between regions, as `photogram.nn.regions.boundaries` has them, by objects."""
     features: Float[Tensor, "1 f h w"]
     """The style at each pixel, as `photogram.nn.regions.spread` has it; no channels of a network without styles."""
 
@@ -37,7 +34,6 @@ class KeptCondition:
         # Written through NumPy, read as tensors: they share their memory.
         self._classes, self._instances = state.classes.copy(), state.instances.copy()
         self.layout = Layout(torch.from_numpy(self._classes)[None], torch.from_numpy(self._instances)[None])
-        self.boundaries = boundaries(self.layout)
         self._places: dict[Region, int] = {}
         self._styles: list[Style] = []
         self._pixels = np.zeros(0, dtype=np.int64)
@@ -64,21 +60,6 @@ class KeptCondition:
         """How many pixels each region has that is there, in the order of class and object number."""
         return {region: n for region, place in sorted(self._places.items()) if (n := int(self._pixels[place]))}
 
-    def regions(self, state: State) -> Regions:
-        """What has a style of its own, as `photogram.nn.regions.find_regions` has it, without sorting pixels."""
-        found: dict[Region, int] = {}
-        for region, pixels in self.present.items():
-            found[state.keeper(region)] = found.get(state.keeper(region), 0) + pixels
-        number_of = {region: number for number, region in enumerate(found)}
-        numbers = np.zeros(len(self._places), dtype=np.int64)
-        for region, place in self._places.items():
-            numbers[place] = number_of.get(state.keeper(region), 0)  # what is not there is at no pixel
-        classes, objects = (torch.tensor([region[part] for region in found]) for part in (0, 1))
-        pixels = torch.tensor(list(found.values()))
-        return Regions(
-            torch.from_numpy(numbers[self._index])[None], torch.zeros_like(classes), classes, objects, pixels
-        )
-
     def features_with(self, state: State, region: Region, style: Style) -> Float[Tensor, "1 f h w"]:
         """The styles at each pixel, one region's exchanged for another, in memory of its own."""
         features = self._features.copy()
@@ -96,12 +77,6 @@ class KeptCondition:
         self._index[box.slices][rows, columns] = entered
         self._classes[box.slices], self._instances[box.slices] = classes, instances
         self._features[box.slices][rows, columns] = self._table()[entered]
-        # A pixel's boundary is its neighbours', too; and to know it takes theirs.
-        size = after.size
-        changed, seen = box.grown(1, size), box.grown(2, size)
-        part = boundaries(Layout(*(m[(slice(None), *seen.slices)] for m in self.layout if m is not None)))
-        inner = Box(*(c - s for c, s in zip(changed, (seen.top, seen.left) * 2, strict=True)))
-        self.boundaries[(0, 0, *changed.slices)] = part[(0, 0, *inner.slices)]
 
     def _update_styles(self, state: State) -> None:
         changed = []

@@ -19,7 +19,8 @@ from photogram.edits import State
 from photogram.errors import UserError
 from photogram.generator import Generator
 from photogram.kept_condition import KeptCondition
-from photogram.nn.regions import boundaries, find_regions, spread
+from photogram.nn.regions import find_regions, spread
+from photogram.recipes.pix2pixhd_networks import CoarseToFineGenerator
 from photogram.scene import Condition, Layout, SceneSpec
 from photogram.strokes import Box, box_of
 
@@ -73,9 +74,8 @@ def test_two_things_that_are_added_side_by_side_have_a_boundary() -> None:
     one, square = session(), np.ones((8, 8), dtype=bool)
     left, right = one.add(square, CAR, position=(46, 2)), one.add(square, CAR, position=(54, 2))
     assert left != right and left[1] == 10 and right[1] == 11
-    assert one.kept.boundaries[0, 0, 2:10, 53:55].all()
     assert (one.render().photo[0, :, 3:9, 53:55] == 1).all(), "the network shows it"
-    assert not one.kept.boundaries[0, 0, 4:8, 48:52].any()
+    assert (one.render().photo[0, :, 4:8, 48:52] < 1).all()
 
 
 def test_nothing_is_left_of_what_is_removed() -> None:
@@ -311,9 +311,6 @@ def test_by_classes_a_style_is_that_of_all_the_class() -> None:
     one.sample_styles(5)
     expected = one.generator.sample(one.layout, 5)
     assert torch.equal(one.render().photo, expected)
-    assert all(
-        torch.equal(a, b) for a, b in zip(one.kept.regions(one.state), find_regions(one.layout, "classes"), strict=True)
-    )
 
 
 # What is kept ready.
@@ -358,14 +355,13 @@ def test_what_is_kept_is_what_would_be_made_anew(seed: int, style_by) -> None:
         assert torch.equal(kept.layout.classes, layout.classes)
         assert layout.instances is not None and kept.layout.instances is not None
         assert torch.equal(kept.layout.instances, layout.instances)
-        assert torch.equal(kept.boundaries, boundaries(layout))
         found = find_regions(layout, style_by)
-        assert all(torch.equal(a, b) for a, b in zip(kept.regions(state), found, strict=True))
         pairs = zip(found.classes.tolist(), found.objects.tolist(), strict=True)
         table = torch.tensor([state.style_of(region) for region in pairs])
         assert torch.equal(kept.features, spread(table, found))
         every = find_regions(layout)
-        assert list(kept.present.values()) == every.pixels.tolist()
+        of_each = zip(every.classes.tolist(), every.objects.tolist(), strict=True)
+        assert list(kept.present.items()) == list(zip(of_each, every.pixels.tolist(), strict=True))
     assert one.revision > 60
     assert torch.equal(one.render().photo, painter(style_by=style_by).sample_styles(one.layout, table))
 
@@ -532,8 +528,6 @@ def test_features_with_one_style_exchanged() -> None:
 
 
 def test_the_networks_of_pix2pixhd_are_edited() -> None:
-    from photogram.recipes.pix2pixhd_networks import CoarseToFineGenerator
-
     torch.manual_seed(0)
     network = CoarseToFineGenerator(
         spec=spec(), width=4, downsamplings=2, blocks=1, style_channels=3, encoder_width=4, clusters=4

@@ -86,7 +86,7 @@ def bits(one: EditSession) -> tuple[bytes, ...]:
     state = one.state
     layout = one.kept.layout
     assert layout.instances is not None
-    kept = (layout.classes, layout.instances, one.kept.features, one.kept.boundaries)
+    kept = (layout.classes, layout.instances, one.kept.features)
     small = (sorted(state.styles.items()), state.defaults, state.fresh)
     return (
         state.classes.tobytes(),
