@@ -53,8 +53,8 @@ def write_session(path: str | Path, state: State, about: Mapping[str, object]) -
         classes=state.classes,
         instances=state.instances,
         regions=np.array(regions, dtype=np.int64).reshape(-1, 2),
-        styles=np.array([state.styles[region] for region in regions], dtype=np.float32).reshape(-1, channels),
-        defaults=np.array(state.defaults, dtype=np.float32).reshape(-1, channels),
+        styles=np.array([state.styles[region] for region in regions], dtype=np.float32).reshape(len(regions), channels),
+        defaults=np.array(state.defaults, dtype=np.float32),
         session=np.frombuffer(json.dumps(session).encode(), dtype=np.uint8),
     )
     with writing(path, "give another file"), replacing(path) as file:
@@ -73,10 +73,11 @@ def read_session(path: str | Path) -> tuple[State, dict[str, Any]]:
         about = json.loads(arrays["session"].tobytes())
         assert isinstance(about, dict)
         format = about["format"]
-    except (ValueError, KeyError, AssertionError):
+        assert type(format) is int
+    except (ValueError, KeyError, AssertionError, RecursionError):  # the last of lists in lists without end
         raise UserError(f"{path}: is no edit session, or damaged") from None
     if format != FORMAT:
-        raise UserError(f"{path}: has format {format!r}; this version of photogram reads {FORMAT}")
+        raise UserError(f"{path}: has format {format}; this version of photogram reads {FORMAT}")
     try:
         return _state(arrays, about), about
     except (KeyError, TypeError, ValueError) as e:

@@ -36,6 +36,13 @@ def test_a_session_is_opened_as_it_was_saved(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["street.npz"]
 
 
+def test_a_session_of_a_network_without_styles_is_kept(tmp_path: Path) -> None:
+    one = EditSession(TinyPainter(spec(), style_channels=0), street())
+    one.move(LEFT, 3, 3)
+    one.save(tmp_path / "a.npz")
+    assert bits(EditSession.load(tmp_path / "a.npz", one.generator)) == bits(one)
+
+
 def test_a_session_of_another_network_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "street.npz"
     edited().save(path)
@@ -74,9 +81,10 @@ def changed(path: Path, **arrays: object) -> None:
     """The saved session with other arrays in it; `None` leaves one out."""
     with np.load(path) as old:
         kept = {name: old[name] for name in old.files}
-    session = arrays.pop("session", None)
-    if isinstance(session, dict):
-        kept["session"] = np.frombuffer(json.dumps(json.loads(kept["session"].tobytes()) | session).encode(), np.uint8)
+    if isinstance(session := arrays.get("session"), dict):
+        arrays["session"] = np.frombuffer(
+            json.dumps(json.loads(kept["session"].tobytes()) | session).encode(), np.uint8
+        )
     kept |= arrays
     np.savez(path, **{name: array for name, array in kept.items() if array is not None})  # pyright: ignore[reportArgumentType]
 
@@ -105,6 +113,15 @@ def test_sessions_that_were_tampered_with_are_refused(tmp_path: Path, change: di
     changed(path, **change)
     with pytest.raises(UserError, match=said):
         EditSession.load(path, painter())
+
+
+def test_lists_in_lists_without_end_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "street.npz"
+    for said in (b"[" * 200_000, b'{"format":' + b"[" * 200_000, b'{"format": [1]}'):
+        edited().save(path)
+        changed(path, session=np.frombuffer(said, np.uint8))
+        with pytest.raises(UserError, match=r"street\.npz: is no edit session, or damaged"):
+            EditSession.load(path, painter())
 
 
 def test_an_archive_that_says_that_it_is_huge_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
