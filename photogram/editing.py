@@ -15,7 +15,7 @@ is exact. Many paintings are faster inside `photogram.synthesis.ready_to_paint`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from photogram import edit_files, edits
+from photogram.edit_arguments import checked
 from photogram.edit_history import History
 from photogram.edits import Fill, Region, State, Style, first_state
 from photogram.errors import UserError
@@ -69,19 +70,23 @@ class Rendering:
         return f"{kind}, {height} x {width}, revision {self.revision}"
 
 
+@checked
 class EditSession:
     """A layout under a person's hands.
 
     Args:
         generator: any that paints from layouts alone. Where it is a `StyledGenerator` with styles, objects have some.
-        layout: one, of classes that the generator knows; without instance maps it has no objects yet.
-        things: the classes that have objects; None: those with object numbers in this layout.
+        layout: one, of classes that the generator knows, as `Layout.open(path, instances_path)` reads it; without
+            instance maps it has no objects yet.
+        things: the classes that have objects; None: those that this layout counts, see `photogram.edits.counted`.
+            What is of another class is stuff, whatever number it carries.
         seed: of what a generator draws that paints without styles.
         options: of such a generator.
         style: every object has the commonest style of its class, or one that is drawn by the seed.
 
     Raises:
-        UserError: for a generator that needs something else, a layout that does not fit it, or unknown classes.
+        UserError: for a generator that needs something else, a layout that does not fit it or lacks the objects that
+            it was trained with, or unknown classes.
     """
 
     def __init__(
@@ -120,7 +125,7 @@ class EditSession:
 
     @property
     def regions(self) -> dict[Region, int]:
-        """Pixels of each region that is there: class and object number, 0 for what is no object."""
+        """Pixels of each region that is there, by class and number; `state.things` says which classes have objects."""
         return self.kept.present
 
     @property
@@ -155,13 +160,7 @@ class EditSession:
         """The rectangle around a region, of so many pixels a side at least where the frame has them."""
         found = box_of(self.state.mask(region))
         assert found is not None
-        sides = []
-        for low, high, side in ((found.top, found.bottom, 0), (found.left, found.right, 1)):
-            most = self.state.size[side]
-            length = min(max(high - low, least), most)
-            first = min(max(0, (low + high - length) // 2), most - length)
-            sides.append((first, first + length))
-        return Box(sides[0][0], sides[1][0], sides[0][1], sides[1][1])
+        return found.at_least(least, self.state.size)
 
     # Paintings.
 
@@ -227,18 +226,14 @@ class EditSession:
             label: the class.
             points: x and y of each, in pixels.
             width: the brush's diameter in pixels.
-            into: the object that grows by it; None: of a class with objects, the stroke is a new one.
+            into: the region that grows by it; None: of a class with objects, the stroke is a new one.
 
         Returns:
             What was drawn on.
         """
-        number = self.state.fresh if label in self.state.things else 0
-        if into is not None:
-            if into[0] != label:
-                raise UserError(f"object {into[1]} is of class {into[0]}, not {label}")
-            number = into[1]
-        self._do(lambda state: edits.brush(state, label, points, width, None if into is None else number))
-        return label, number
+        after, region = edits.brush(self.state, label, points, width, into)
+        self._do(after)
+        return region
 
     def add(
         self,
@@ -252,22 +247,22 @@ class EditSession:
         Returns:
             The new object; of a class without objects, the region that has grown.
         """
-        number = self.state.fresh if label in self.state.things else 0
         vector = None if style is None else self._style(label, style)
-        self._do(lambda state: edits.add(state, mask, label, vector, position))
-        return label, number
+        after, region = edits.add(self.state, mask, label, vector, position)
+        self._do(after)
+        return region
 
     def move(self, region: Region, dx: int, dy: int, fill: Fill = "nearest") -> None:
         """Move it to the right and down; see `photogram.edits.move`."""
-        self._do(lambda state: edits.move(state, region, dx, dy, fill))
+        self._do(edits.move(self.state, region, dx, dy, fill))
 
     def scale(self, region: Region, factor: float, fill: Fill = "nearest") -> None:
         """Make it larger or smaller; see `photogram.edits.scale`."""
-        self._do(lambda state: edits.scale(state, region, factor, fill))
+        self._do(edits.scale(self.state, region, factor, fill))
 
     def remove(self, region: Region, fill: Fill = "nearest") -> None:
         """Take it away, and fill what was behind by a class or by what is nearest; see `photogram.edits.remove`."""
-        self._do(lambda state: edits.remove(state, region, fill))
+        self._do(edits.remove(self.state, region, fill))
 
     def relabel(self, region: Region, label: int) -> Region:
         """Give it another class, and that class's style; see `photogram.edits.relabel`.
@@ -275,21 +270,19 @@ class EditSession:
         Returns:
             What it is now.
         """
-        number = region[1] if label == region[0] else self.state.fresh if label in self.state.things else 0
-        self._do(lambda state: edits.relabel(state, region, label))
-        return label, number
+        after, now = edits.relabel(self.state, region, label)
+        self._do(after)
+        return now
 
     # Edits of styles.
 
     def set_style(self, region: Region, style: StyleLike) -> None:
         """Give a region a style: a cluster of its class by number, or a vector."""
-        vector = self._style(region[0], style)
-        self._do(lambda state: edits.set_style(state, region, vector))
+        self._do(edits.set_style(self.state, region, self._style(region[0], style)))
 
     def set_class_style(self, label: int, style: StyleLike) -> None:
         """Give all of a class a style, and what will be added of it."""
-        vector = self._style(label, style)
-        self._do(lambda state: edits.set_class_style(state, label, vector))
+        self._do(edits.set_class_style(self.state, label, self._style(label, style)))
 
     def sample_styles(self, seed: int, regions: Sequence[Region] | None = None) -> None:
         """Draw styles from the clusters, as `generator.sample` does of this seed. Each region draws by itself.
@@ -317,23 +310,25 @@ class EditSession:
 
         Args:
             region: of this session.
-            photo: the other photograph [1, c, h, w] in [-1, 1].
+            photo: the other photograph [1, c, h, w] in [-1, 1], as `photogram.scene.open_photo` reads it.
             layout: of that photograph.
             source: the region of it.
 
         Raises:
-            UserError: where photograph and layout do not fit each other, or a region is not there.
+            UserError: where photograph and layout do not fit each other, values are beyond [-1, 1], a region is not
+                there, or the two are of different classes, whose styles mean different things.
         """
-        styles = self._styles_in(photo, layout)
-        wanted = self.state.keeper(source)
+        self.state.mask(region)
+        if source[0] != region[0]:
+            raise UserError(f"source: is of class {source[0]}, but the region of class {region[0]}; give one of that")
+        styles, wanted = self._styles_in(photo, layout), self.state.keeper(source)
         if wanted not in styles:
             raise UserError(f"the photograph's layout has no object {source[1]} of class {source[0]}")
         self.set_style(region, styles[wanted])
 
     def take_styles(self, photo: Tensor) -> None:
         """Give all regions the styles that they have in a photograph [1, c, h, w] of this very layout."""
-        styles = self._styles_in(photo, self.layout)
-        self._give(styles)
+        self._give(self._styles_in(photo, self.layout))
 
     # Steps.
 
@@ -347,7 +342,7 @@ class EditSession:
 
     def reset(self) -> None:
         """Go back to the start; a step that can be undone."""
-        self._do(lambda state: self.start)
+        self._do(self.start)
 
     # Files.
 
@@ -378,7 +373,8 @@ class EditSession:
         state, about = edit_files.read_session(path)
         made_with = _described(generator)
         edit_files.check_network(path, about, made_with, strict)
-        fresh = first_state(generator, Layout(torch.from_numpy(state.classes.copy())[None]), state.things)
+        classes, numbers = (torch.from_numpy(part.copy())[None] for part in (state.classes, state.instances))
+        fresh = first_state(generator, Layout(classes, numbers if about["instances"] else None), state.things)
         ours, theirs = ((len(s.defaults), len(s.defaults[0]), s.style_by) for s in (fresh, state))
         if ours != theirs:
             words = ("{} classes, styles of {} numbers by {}".format(*form) for form in (theirs, ours))
@@ -390,9 +386,8 @@ class EditSession:
 
     # Inside.
 
-    def _do(self, edit: Callable[[State], State]) -> None:
+    def _do(self, after: State) -> None:
         """Take a step, where it changes anything."""
-        after = edit(self.state)
         box = self.state.difference(after)
         if self.history.do(self.state, after, box):
             self._go((after, box))
@@ -421,13 +416,14 @@ class EditSession:
         network = self._styled()
         if not 0 <= label < len(self.state.defaults):
             raise UserError(f"class {label}: there are only classes 0..{len(self.state.defaults) - 1}")
-        if isinstance(style, int):
+        if isinstance(style, int):  # NumPy's are Python's by now
             known = int((network.style_counts[label] > 0).sum())
             if not 0 <= style < known:
                 has = f"clusters 0..{known - 1}" if known else "no clusters; `photogram cluster` finds them"
                 raise UserError(f"style {style}: class {label} has {has}")
             return tuple(network.style_centres[label, style].tolist())
-        return tuple(torch.as_tensor(style, dtype=torch.float32).flatten().tolist())
+        assert isinstance(style, tuple)
+        return style
 
     def _styles_in(self, photo: Tensor, layout: Layout) -> dict[Region, Style]:
         network = self._styled()
@@ -437,7 +433,7 @@ class EditSession:
         return dict(zip(zip(found.classes.tolist(), found.objects.tolist(), strict=True), _rows(styles), strict=True))
 
     def _give(self, styles: Mapping[Region, Style]) -> None:
-        self._do(lambda state: replace(state, styles={**state.styles, **styles}))
+        self._do(replace(self.state, styles={**self.state.styles, **styles}))
 
 
 def _rows(styles: Float[Tensor, "k f"]) -> list[Style]:

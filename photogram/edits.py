@@ -16,18 +16,20 @@ import numpy as np
 from jaxtyping import Bool, Int32, Integer
 
 from photogram.errors import UserError
-from photogram.generator import Generator, as_condition
+from photogram.generator import Generator
 from photogram.nn.regions import By
 from photogram.scene import Layout, Size, check_layout
 from photogram.strokes import WIDEST, Box, box_of, nearest, stroke
 from photogram.styled import StyledGenerator
 
 Region = tuple[int, int]
-"""A class and an object number: an object; with number 0, all of the class that is no object."""
+"""A class and an object number: an object; of a class that has none, all of it that carries the number, often 0."""
 Style = tuple[float, ...]
 """The numbers of a style, each a float32's."""
 Fill = int | Literal["nearest"]
-"""What stands where something was: a class, or at each pixel the class of the nearest one that is no object."""
+"""What stands where something was: a class, or at each pixel what the nearest pixel of a class without objects is."""
+COUNTED = 1000
+"""The least number of an object in Cityscapes' coding: class * 1000 + its number."""
 LARGEST = 4
 """An object can be scaled to so many frames."""
 
@@ -38,10 +40,10 @@ class State:
 
     Args:
         classes: of each pixel.
-        instances: the object number of each pixel, 0 where it is of no object.
+        instances: the object number of each pixel; what is of no object has any number, which its class shares.
         styles: of regions that have their own.
         defaults: the style of each class, of its regions that have none of their own.
-        things: the classes that have objects.
+        things: the classes that have objects. What is of another class is stuff, whatever number it carries.
         void: the class of what nobody knows, or None.
         style_by: whether each object has a style, or each class.
         fresh: the number of the next object.
@@ -106,16 +108,20 @@ def first_state(generator: Generator, layout: Layout, things: Collection[int] | 
     Args:
         generator: that paints from layouts alone.
         layout: one.
-        things: the classes that have objects; None: those with object numbers in this layout.
+        things: the classes that have objects; None: those that are counted in this layout, see `counted`.
 
     Raises:
-        UserError: where they do not fit each other, or a class is unknown.
+        UserError: where they do not fit each other, a class is unknown, or the generator needs object numbers.
     """
     spec, name = generator.spec, type(generator).__name__
     if not spec.num_classes or spec.image_channels:
         raise UserError(f"{name} does not paint from layouts alone; an edit session needs one that does")
-    as_condition(layout)
     check_layout(layout, spec)
+    if generator.needs_objects and layout.instances is None:
+        raise UserError(
+            f"{name} was trained with instance maps, but the layout has none; open it with them: "
+            "Layout.open(path, instances_path)"
+        )
     if len(layout.classes) != 1:
         raise UserError(f"the layout is a batch of {len(layout.classes)}; an edit session has one")
     classes = layout.classes[0].cpu().numpy().astype(np.uint8 if spec.num_classes <= 256 else np.int32)
@@ -125,7 +131,7 @@ def first_state(generator: Generator, layout: Layout, things: Collection[int] | 
         if int(numbers.min()) < np.iinfo(np.int32).min or int(numbers.max()) >= np.iinfo(np.int32).max:
             raise UserError("layout: object numbers must be integers of 32 bits")
         instances = numbers.numpy().astype(np.int32)
-    found = set(np.unique(classes[instances != 0]).tolist()) if things is None else set(things)
+    found = counted(classes, instances, spec.void) if things is None else frozenset(things)
     unknown = sorted(label for label in found if not 0 <= label < spec.num_classes)
     if unknown:
         raise UserError(f"things: class {unknown[0]}, but there are only classes 0..{spec.num_classes - 1}")
@@ -135,32 +141,65 @@ def first_state(generator: Generator, layout: Layout, things: Collection[int] | 
         by = generator.style_by
         defaults = tuple(tuple(row) for row in generator.style_centres[:, 0].float().cpu().tolist())  # 0 without
     fresh = max(0, int(instances.max())) + 1
-    return State(classes, instances, {}, defaults, frozenset(found), spec.void, by, fresh)
+    return State(classes, instances, {}, defaults, found, spec.void, by, fresh)
+
+
+def counted(
+    classes: Integer[np.ndarray, "h w"], instances: Int32[np.ndarray, "h w"], void: int | None
+) -> frozenset[int]:
+    """The classes that have objects, as the numbers of a layout tell.
+
+    A number that says the class alone counts nothing: 0, the class itself, or, where every class is coded so, one
+    number below 1000 that no other class has. That is Cityscapes' coding: of official ids (7 is road, and its
+    number), and of others that were made from them (0 is road, its number 7). A crowd, cars that nobody counted, is of
+    a class with objects where another is counted, and never what stands behind something.
+
+    Args:
+        classes: of each pixel.
+        instances: the number of each pixel.
+        void: the class of what nobody knows, which has no objects; or None.
+    """
+    keys = np.unique((classes.astype(np.int64) << 32) + instances + (1 << 31))
+    pairs = [(key >> 32, (key & 0xFFFFFFFF) - (1 << 31)) for key in keys.tolist()]
+    pairs = [(label, number) for label, number in pairs if label != void]
+    alone = [(label, number) for label, number in pairs if 0 <= number < COUNTED]
+    labels, numbers = ({pair[part] for pair in alone} for part in (0, 1))
+    coded = 0 not in numbers and len(labels) == len(numbers) == len(alone)
+    return frozenset(
+        label for label, number in pairs if number not in (0, label) and not (coded and 0 <= number < COUNTED)
+    )
 
 
 def brush(
-    state: State, label: int, points: Sequence[tuple[float, float]], width: int, number: int | None = None
-) -> State:
+    state: State, label: int, points: Sequence[tuple[float, float]], width: int, into: Region | None = None
+) -> tuple[State, Region]:
     """A stroke of a class.
 
     Args:
         state: before.
         label: the class.
-        points: x and y of each, in pixels.
+        points: x and y of each, finite.
         width: the brush's diameter, 1 to 1023.
-        number: of a class with objects, the object that grows by it; None: it is an object of its own.
+        into: the region that grows by it; None: a new object, or, of a class without objects, what there is of it.
+
+    Returns:
+        The state after, and what was drawn on.
 
     Raises:
-        UserError: for an unknown class, another width, no points, or an object that is not there.
+        UserError: for an unknown class, another width, a stroke outside the frame, or a region that is not there.
     """
-    if not points or not all(len(point) == 2 and all(map(math.isfinite, point)) for point in points):
-        raise UserError("points: a stroke needs one or more, each a finite x and y")
     if not 1 <= width <= WIDEST:
         raise UserError(f"width {width}: must be 1 to {WIDEST} pixels")
     _check_class(state, label)
-    if number:
-        state.mask((label, number))
-    return _put(state, stroke(points, width, state.size), label, number)
+    if into is not None:
+        if into[0] != label:
+            raise UserError(f"object {into[1]} is of class {into[0]}, not {label}")
+        state.mask(into)
+    covered = stroke(points, width, state.size)
+    if not covered.any():
+        raise UserError("points: nothing of the stroke would be inside the frame")
+    region = (label, _number(state, label)) if into is None else into
+    return _put(state, covered, region), region
 
 
 def add(
@@ -169,8 +208,8 @@ def add(
     label: int,
     style: Style | None = None,
     position: tuple[int, int] = (0, 0),
-) -> State:
-    """Put something of a class into the picture; of a class with objects it is a new object, `state.fresh`.
+) -> tuple[State, Region]:
+    """Put something of a class into the picture.
 
     Args:
         state: before.
@@ -179,6 +218,9 @@ def add(
         style: None is that of its class.
         position: x and y of the mask's first pixel; what lies outside the frame is cut off.
 
+    Returns:
+        The state after, and the new object; of a class without objects, the region that has grown.
+
     Raises:
         UserError: for an unknown class, or where nothing of it would be inside the frame.
     """
@@ -186,9 +228,9 @@ def add(
     placed = _placed(mask, position, state.size)
     if not placed.any():
         raise UserError(f"position {position[0]} {position[1]}: nothing of it would be inside the frame")
-    region = (label, state.fresh if label in state.things else 0)
-    state = _put(state, placed, label)
-    return state if style is None else set_style(state, region, style)
+    region = (label, _number(state, label))
+    state = _put(state, placed, region)
+    return (state if style is None else set_style(state, region, style)), region
 
 
 def remove(state: State, region: Region, fill: Fill = "nearest") -> State:
@@ -200,17 +242,21 @@ def remove(state: State, region: Region, fill: Fill = "nearest") -> State:
     hole = state.mask(region)
     bare = _without_style(state, region)
     if fill != "nearest":
-        if (fill, 0) == region and fill not in state.things:
+        _check_class(state, fill)
+        if fill == region[0] and fill not in state.things and not ((state.classes == fill) & ~hole).any():
             raise UserError(f"fill {fill}: is the class that is taken away; give another, or nearest")
-        return _put(bare, hole, fill)
-    stuff = (state.instances == 0) & ~hole
-    for label in {*state.things, *([] if state.void is None else [state.void])}:
-        stuff &= state.classes != label
-    if not stuff.any():
-        raise UserError("fill nearest: there is nothing but objects to fill with; give a class")
-    classes, instances = state.classes.copy(), state.instances.copy()
-    classes[hole] = state.classes.reshape(-1)[nearest(stuff, hole)]
-    instances[hole] = 0
+        return _put(bare, hole, (fill, _number(state, fill, hole)))
+    behind = np.ones(len(state.defaults), dtype=bool)  # by class
+    behind[[*state.things, *([] if state.void is None else [state.void])]] = False
+    sources = behind[state.classes] & ~hole
+    if not sources.any():
+        raise UserError(
+            "fill nearest: there is nothing but objects to fill with; give a class, or begin the session with things=, "
+            "the classes that have objects"
+        )
+    classes, instances, chosen = state.classes.copy(), state.instances.copy(), nearest(sources, hole)
+    # Class and number, so that what is filled is of one region with what it goes on from.
+    classes[hole], instances[hole] = state.classes.reshape(-1)[chosen], state.instances.reshape(-1)[chosen]
     return replace(bare, classes=classes, instances=instances)
 
 
@@ -233,11 +279,12 @@ def scale(state: State, region: Region, factor: float, fill: Fill = "nearest") -
     mask = state.mask(region)
     box = box_of(mask)
     assert box is not None
-    if not (math.isfinite(factor) and factor > 0):
+    if not factor > 0:
         raise UserError(f"factor {factor}: must be above 0")
+    most = min(LARGEST * frame / side for frame, side in zip(state.size, box.size, strict=True))
+    if factor > most:
+        raise UserError(f"factor {factor:g}: must be at most {most:.6g}, where it is {LARGEST} frames high or wide")
     height, width = (max(1, round(side * factor)) for side in box.size)
-    if height > LARGEST * state.size[0] or width > LARGEST * state.size[1]:
-        raise UserError(f"factor {factor}: {height} x {width} is more than {LARGEST} frames a side")
     if (height, width) == box.size:
         return state
     rows = (2 * np.arange(height) + 1) * box.size[0] // (2 * height)
@@ -249,15 +296,21 @@ def scale(state: State, region: Region, factor: float, fill: Fill = "nearest") -
     return _anew(state, region, _placed(scaled, place, state.size), fill)
 
 
-def relabel(state: State, region: Region, label: int) -> State:
-    """Give a region another class, and that class's style; of a class with objects it is a new one, `state.fresh`.
+def relabel(state: State, region: Region, label: int) -> tuple[State, Region]:
+    """Give a region another class, and that class's style.
+
+    Returns:
+        The state after, and what it is now: of a class with objects, a new one; of another, a part of what there is.
 
     Raises:
         UserError: where it is not there, or the class is unknown.
     """
     mask = state.mask(region)
     _check_class(state, label)
-    return state if label == region[0] else _put(_without_style(state, region), mask, label)
+    if label == region[0]:
+        return state, region
+    now = (label, _number(state, label))
+    return _put(_without_style(state, region), mask, now), now
 
 
 def set_style(state: State, region: Region, style: Style) -> State:
@@ -283,26 +336,38 @@ def set_class_style(state: State, label: int, style: Style) -> State:
     return replace(state, styles=others, defaults=(*state.defaults[:label], style, *state.defaults[label + 1 :]))
 
 
-def _put(state: State, mask: Bool[np.ndarray, "h w"], label: int, number: int | None = None) -> State:
-    """Pixels become of a class, and of an object: of this number, or a new one where the class has objects."""
-    _check_class(state, label)
-    if not mask.any():
-        return state
-    fresh = state.fresh
-    if number is None:
-        number, fresh = (fresh, fresh + 1) if label in state.things else (0, fresh)
-        if number > np.iinfo(np.int32).max:
-            raise UserError(f"object {number}: there are no larger numbers; give objects smaller ones first")
+def _number(state: State, label: int, hole: Bool[np.ndarray, "h w"] | None = None) -> int:
+    """The number of what is drawn of a class: of one with objects, the next; of another, the one that it has.
+
+    Args:
+        state: before.
+        label: the class.
+        hole: pixels that do not count.
+    """
+    if label in state.things:
+        if state.fresh > np.iinfo(np.int32).max:
+            raise UserError(f"object {state.fresh}: there are no larger numbers; give objects smaller ones first")
+        return state.fresh
+    there = state.classes == label
+    if hole is not None:
+        there &= ~hole
+    first = np.unravel_index(there.argmax(), there.shape)
+    number = int(state.instances[first]) if there[first] else 0
+    return number if not (there & (state.instances != number)).any() else 0
+
+
+def _put(state: State, mask: Bool[np.ndarray, "h w"], region: Region) -> State:
+    """Pixels become a region's."""
     classes, instances = state.classes.copy(), state.instances.copy()
-    classes[mask], instances[mask] = label, number
-    return replace(state, classes=classes, instances=instances, fresh=fresh)
+    classes[mask], instances[mask] = region
+    return replace(state, classes=classes, instances=instances, fresh=max(state.fresh, region[1] + 1))
 
 
 def _anew(state: State, region: Region, mask: Bool[np.ndarray, "h w"], fill: Fill) -> State:
     """A region somewhere else, with its number and style."""
     if not mask.any():
         raise UserError(f"object {region[1]} of class {region[0]} would leave the frame; remove takes it away")
-    return replace(_put(remove(state, region, fill), mask, *region), styles=state.styles)
+    return replace(_put(remove(state, region, fill), mask, region), styles=state.styles)
 
 
 def _placed(mask: Bool[np.ndarray, "mask_h mask_w"], position: tuple[int, int], size: Size) -> Bool[np.ndarray, "h w"]:

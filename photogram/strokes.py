@@ -41,6 +41,15 @@ class Box(NamedTuple):
         top, left, bottom, right = self.top - by, self.left - by, self.bottom + by, self.right + by
         return Box(max(0, top), max(0, left), min(size[0], bottom), min(size[1], right))
 
+    def at_least(self, side: int, size: Size) -> Box:
+        """With so many pixels a side, where the frame has them, about the same middle where it is not in the way."""
+        ends = []
+        for low, high, most in ((self.top, self.bottom, size[0]), (self.left, self.right, size[1])):
+            length = min(max(high - low, side), most)
+            first = min(max(0, (low + high - length) // 2), most - length)
+            ends.append((first, first + length))
+        return Box(ends[0][0], ends[1][0], ends[0][1], ends[1][1])
+
 
 def box_of(mask: Bool[np.ndarray, "h w"]) -> Box | None:
     """The smallest box around all that is marked; None where nothing is."""
