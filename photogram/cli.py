@@ -34,7 +34,8 @@ VERBS = (
     *("colorize", "cluster", "evaluate", "import"),
 )
 FORMS = (
-    *("cityscapes", "camvid", "coco-stuff", "nyu", "palette", "toy", "vivid", "coarsen"),
+    *("cityscapes", "camvid", "coco-stuff", "coco-panoptic", "coco-instances"),
+    *("nyu", "palette", "toy", "vivid", "coarsen"),
     *("edges", "sketches", "pairs", "manifest", "unpaired", "grey"),
 )
 RECIPES = (
