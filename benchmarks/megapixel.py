@@ -6,9 +6,10 @@
 
 Painting is one `Generator.sample` as `photogram synthesize` calls it; a forward pass is that of training, whose
 features stay for a gradient; a step is all of a training step, once Adam's memory is there (a step of 64 x 128 pixels
-goes before). Each case has a process of its own, whose peak is told, Python and PyTorch included; GB are 2^30 bytes.
-Time is that of the processor, all threads together, so that other work beside it counts little. Weights are random,
-VGG-19's too: neither memory nor time depends on them. `--set` changes fields of the recipe: `--set checkpointing=True`.
+goes before), the last of `--steps`: the allocator takes more from step to step, and the peak is of all. Each case has
+a process of its own, whose peak is told, Python and PyTorch included; GB are 2^30 bytes. Time is that of the
+processor, all threads together, so that other work beside it counts little. Weights are random, VGG-19's too: neither
+memory nor time depends on them. `--set` changes fields of the recipe: `--set checkpointing=True`.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ CASES = {
     "step-2-squeezenet": Case("step", 1024, {**STAGE_2, "perceptual": "squeezenet"}),
     "step-2-vgg19": Case("step", 1024, {**STAGE_2, "perceptual": "vgg19"}),
     "step-2-checkpointing": Case("step", 1024, STAGE_2 | THRIFTY),
+    "step-2-checkpointing-squeezenet": Case("step", 1024, {**STAGE_2, **THRIFTY, "perceptual": "squeezenet"}),
     "step-2-float": Case("step", 1024, STAGE_2, "fp32"),
     "step-2-frozen": Case("step", 1024, {**STAGE_2, "freeze_epochs": 1, "train_encoder": False}),
     "step-2-window": Case("step", 1024, STAGE_2 | THRIFTY, size=(1024, 1024)),
@@ -100,8 +102,8 @@ def painted(data: Path, case: Case, recipe: Any) -> float:
     return seconds[-1]
 
 
-def stepped(data: Path, case: Case, recipe: Any, folder: Path) -> float:
-    """Core seconds of a training step, or of its forward pass alone."""
+def stepped(data: Path, case: Case, recipe: Any, folder: Path, steps: int) -> float:
+    """Core seconds of the last of so many training steps, or of a forward pass alone."""
     import torch
     from accelerate import Accelerator
 
@@ -117,17 +119,20 @@ def stepped(data: Path, case: Case, recipe: Any, folder: Path) -> float:
         source = folder / "stage-1"
     training = recipe.start(Run(accelerator, replace(small_spec, size=spec.size), 10, 1, 0, source))
     assert isinstance(scene, Scene) and scene.photo is not None
+    seconds = 0.0
     with where_it_helps(accelerator.device, case.precision):
         training.step(small, 0)
-        began = time.process_time()
-        if case.kind == "forward":
-            with accelerator.autocast():
-                made = training.generator(scene)
-            assert made.requires_grad and made.shape[-2:] == scene.photo.shape[-2:]
-        else:
-            losses = training.step(scene, 1)
-            assert all(torch.isfinite(loss) for loss in losses.values())
-        return time.process_time() - began
+        for step in range(1, 1 + (steps if case.kind == "step" else 1)):
+            began = time.process_time()
+            if case.kind == "forward":
+                with accelerator.autocast():
+                    made = training.generator(scene)
+                assert made.requires_grad and made.shape[-2:] == scene.photo.shape[-2:]
+            else:
+                losses = training.step(scene, step)
+                assert all(torch.isfinite(loss) for loss in losses.values())
+            seconds = time.process_time() - began
+        return seconds
 
 
 def made_beside(case: Case, recipe: Any, data: Path, folder: Path) -> None:
@@ -149,7 +154,7 @@ def child(name: str, asked: argparse.Namespace) -> dict[str, float] | None:
     """A case in a process of its own, or None where it was stopped for its memory."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, "--data", str(asked.data), "--cases", name, "--folder", folder]
-        command += ["--set", *asked.set]
+        command += ["--steps", str(asked.steps), "--set", *asked.set]
         for part in ("--make", "--measure"):
             done = subprocess.run([*command, part], stdout=subprocess.PIPE, env={**os.environ}, check=False)
             if done.returncode in (-9, -6):
@@ -162,6 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--steps", type=int, default=4, help="training steps of each case that takes any")
     parser.add_argument("--set", nargs="*", default=[], help="fields of the recipe, as name=value")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--make", action="store_true", help=argparse.SUPPRESS)
@@ -186,7 +192,7 @@ def main() -> None:
     if case.kind == "paint":
         seconds = painted(asked.data, case, recipe)
     else:
-        seconds = stepped(asked.data, case, recipe, asked.folder)
+        seconds = stepped(asked.data, case, recipe, asked.folder, asked.steps)
     from photogram.commands.dryrun import peak
 
     print(json.dumps({"peak": peak(), "seconds": seconds}))
