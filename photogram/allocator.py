@@ -28,7 +28,7 @@ def give_back() -> None:
     """From now on, return the largest buffers to the system when they are free: less memory, in more time.
 
     A training of pix2pixHD at 1024 x 2048 with `checkpointing` took 9.0 GiB in its second step instead of 10.9, and a
-    third to a half more time (docs/papers/pix2pixhd.md).
+    third to a half more time (benchmarks/megapixel.md).
     """
     _tell((MMAP_MAX, 1 << 16), (MMAP_THRESHOLD, 32 << 20))  # 32 MiB is the most
 
