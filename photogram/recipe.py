@@ -57,6 +57,7 @@ class Run:
         seed: of everything.
         start_from: the folder of the published network to start from, if any (`--from`).
         start_state: reads the state of the training that published it, where that is beside it: what `state_dict` gave.
+        resumes: whether a state follows that this training saved itself; `start_from` is None then, for it may be gone.
     """
 
     accelerator: Accelerator
@@ -66,6 +67,7 @@ class Run:
     seed: int
     start_from: Path | None = None
     start_state: Callable[[], Mapping[str, Any] | None] = lambda: None
+    resumes: bool = False
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over all processes."""

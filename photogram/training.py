@@ -123,9 +123,10 @@ def train(
         torch.manual_seed(plan.seed)
         if accelerator.device.type == "cuda":
             torch.use_deterministic_algorithms(True, warn_only=True)
-        start_from = None if saved_steps(out / "state") else plan.start_from  # it may be gone when a run goes on
+        resumes = bool(saved_steps(out / "state"))
+        start_from = None if resumes else plan.start_from  # it may be gone when a run goes on
         beside = partial(state_beside, start_from)
-        run = Run(accelerator, data.spec, len(data), plan.batch_size, plan.seed, start_from, beside)
+        run = Run(accelerator, data.spec, len(data), plan.batch_size, plan.seed, start_from, beside, resumes)
         training = recipe.start(run)
         check_preview(training, preview)
         settle(out, settings, main)

@@ -340,7 +340,7 @@ def test_discriminators_stay_at_the_size_that_they_learned_at(more, spectral):
     old = MultiScaleDiscriminator(3, 4, scales=2, spectral=spectral).eval()
     new = MultiScaleDiscriminator(3, 4, scales=2 + more, spectral=spectral).eval()
     fresh = [parameter.clone() for judge in new.scales[:more] for parameter in judge.parameters()]
-    assert carry_scales(new, old.state_dict(), "runs/small") == (2, 0)
+    assert carry_scales(new, old.state_dict(), "runs/small", more) == (2, 0)
     picture = torch.rand(1, 3, 64, 96)
     small = picture
     for _ in range(more):
@@ -353,7 +353,7 @@ def test_discriminators_stay_at_the_size_that_they_learned_at(more, spectral):
 
 def test_what_is_carried_is_a_copy():
     old, new = (MultiScaleDiscriminator(3, 4, scales=n) for n in (1, 2))
-    carry_scales(new, old.state_dict(), "runs/small")
+    carry_scales(new, old.state_dict(), "runs/small", 1)
     with torch.no_grad():
         new.scales[1].to_logits.bias.add_(1)
     assert old.scales[0].to_logits.bias.item() == 0
@@ -374,31 +374,50 @@ def test_discriminators_of_another_form_are_refused(theirs, message):
     new = MultiScaleDiscriminator(3, 4, scales=2)
     before = {name: tensor.clone() for name, tensor in new.state_dict().items()}
     with pytest.raises(UserError, match=message):
-        carry_scales(new, old.state_dict(), "runs/small")
+        carry_scales(new, old.state_dict(), "runs/small", 0)
     assert all(torch.equal(tensor, before[name]) for name, tensor in new.state_dict().items())
 
 
+def test_what_are_no_discriminators_is_refused():
+    network = MultiScaleDiscriminator(3, 4)
+    with pytest.raises(
+        UserError, match=r"runs/small: its discriminators are of another form: there is a 'scales.bias'"
+    ):
+        carry_scales(network, {"scales.bias": torch.zeros(3)}, "runs/small", 0)
+
+
 @pytest.mark.parametrize(
-    ("kind", "then", "expected"),
+    ("doublings", "kind", "then", "expected"),
     [
-        ("multiscale", "multiscale", [None, 0, 1]),
-        ("multiscale", "hybrid", [None, 0, 1]),
-        ("multiscale", "attention", [None]),
-        ("hybrid", "multiscale", [None, None, 1]),
-        ("hybrid", "hybrid", [None, None, 1]),
-        ("hybrid", "attention", [None]),
-        ("attention", "multiscale", [None, None, None]),
-        ("attention", "hybrid", [None, None, None]),
-        ("attention", "attention", [0]),
+        (1, "multiscale", "multiscale", [None, 0, 1]),
+        (1, "multiscale", "hybrid", [None, 0, 1]),
+        (1, "multiscale", "attention", [None]),
+        (1, "hybrid", "multiscale", [None, None, 1]),
+        (1, "hybrid", "hybrid", [None, None, 1]),
+        (1, "hybrid", "attention", [None]),
+        (1, "attention", "multiscale", [None, None, None]),
+        (1, "attention", "hybrid", [None, None, None]),
+        (1, "attention", "attention", [None]),
+        (0, "multiscale", "multiscale", [0, 1, None]),
+        (0, "multiscale", "hybrid", [None, 1, None]),
+        (0, "multiscale", "attention", [None]),
+        (0, "hybrid", "multiscale", [None, 1, None]),
+        (0, "hybrid", "hybrid", [0, 1, None]),
+        (0, "hybrid", "attention", [0]),
+        (0, "attention", "multiscale", [None, None, None]),
+        (0, "attention", "hybrid", [0, None, None]),
+        (0, "attention", "attention", [0]),
+        (2, "multiscale", "multiscale", [None, None, 0]),
     ],
 )
-def test_a_stage_of_any_kind_goes_on_from_one_of_any_kind(kind, then, expected):
+def test_a_stage_of_any_kind_goes_on_from_one_of_any_kind(doublings, kind, then, expected):
     """Each new discriminator has the weights of the old one that judged its size, where they are of one kind."""
     torch.manual_seed(0)
     old, new = discriminators(kind, 3, 4, 2), discriminators(then, 3, 4, 3)
     before = [{name: tensor.clone() for name, tensor in judge.state_dict().items()} for judge in new.scales]
     taken = [n for n in expected if n is not None]
-    assert carry_scales(new, old.state_dict(), "runs/small") == (len(taken), len(old.scales) - len(taken))
+    found = carry_scales(new, old.state_dict(), "runs/small", doublings)
+    assert found == (len(taken), len(old.scales) - len(taken))
     for judge, was, there in zip(new.scales, before, expected, strict=True):
         wanted = was if there is None else old.scales[there].state_dict()
         assert all(torch.equal(tensor, wanted[name]) for name, tensor in judge.state_dict().items())

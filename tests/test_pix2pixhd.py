@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -236,12 +237,28 @@ def test_attention_may_join_a_generator_that_has_learned(tmp_path):
         ({}, {"width": 16}, "has width 8, not 16"),
         ({}, {"features": "objects"}, "was trained without styles, not with --features objects --feature-channels 3"),
         ({"features": "classes"}, {}, "was trained with --features classes --feature-channels 3; give it the same"),
+        (
+            {"features": "classes"},
+            {"features": "objects"},
+            "was trained with --features classes --feature-channels 3; give it the same",
+        ),
+        ({"generator_attention": True}, {}, "has self-attention in its generator; give --generator-attention"),
     ],
 )
 def test_other_networks_are_not_taken_up(tmp_path, there, here, message):
     first, folder = published(tmp_path / "first", **there)
     with pytest.raises(UserError, match=message):
         start(start_from=folder, state=first.state_dict(), **here)
+
+
+def test_an_encoder_that_is_not_there_cannot_be_kept(tmp_path):
+    """As of a network that others published without."""
+    generator = start(features="objects").painter
+    bare = CoarseToFineGenerator(**generator.arguments() | {"spec": generator.spec, "encodes": False})
+    bare.save_pretrained(tmp_path / "bare")
+    with pytest.raises(UserError, match="has no encoder, so that there is none to keep; leave out --no-train-encoder"):
+        start(start_from=tmp_path / "bare", features="objects", train_encoder=False)
+    assert start(start_from=tmp_path / "bare", features="objects").painter.encodes
 
 
 @pytest.mark.parametrize(("kind", "then"), [("hybrid", "hybrid"), ("multiscale", "attention"), ("attention", "hybrid")])
@@ -397,3 +414,34 @@ def test_a_stage_is_taken_up_from_a_run_with_its_discriminators(tmp_path):
     )
     said = (tmp_path / "g2" / "run.json").read_text()
     assert "2 taken from --from, 1 begun anew" in said
+
+
+def test_a_stage_with_a_frozen_encoder_goes_on_when_its_source_is_gone(tmp_path):
+    """To the last bit, with the encoder at half the size, and what was taken still in `run.json`."""
+    data = Toy("train", size=SIZE, count=4)
+    options: dict[str, Any] = {"workers": 0, "quiet": True, "precision": "fp32", "start_from": tmp_path / "g1"}
+    recipe = Pix2PixHD(**TINY, features="objects", enhancers=1, scales=3, train_encoder=False, average=10.0)
+    train(Pix2PixHD(**TINY, features="objects"), data, tmp_path / "g1", Plan(steps=2, **options | {"start_from": None}))
+    train(recipe, data, tmp_path / "whole", Plan(steps=4, **options))
+    train(recipe, data, tmp_path / "halves", Plan(steps=2, **options))
+    begun = json.loads((tmp_path / "halves" / "run.json").read_text())["found"]
+    (tmp_path / "g1").rename(tmp_path / "elsewhere")
+    train(recipe, data, tmp_path / "halves", Plan(steps=4, **options))
+    whole, halves = (load(tmp_path / name) for name in ("whole", "halves"))
+    assert isinstance(halves, CoarseToFineGenerator) and halves.encoder_shrink == 2
+    assert whole.arguments() == halves.arguments()
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, halves.state_dict()[name]), name
+    found = json.loads((tmp_path / "halves" / "run.json").read_text())["found"]
+    assert found == begun and "encoder" in found["taken from --from"]
+    assert "2 taken from --from, 1 begun anew" in (tmp_path / "halves" / "README.md").read_text()
+
+
+def test_a_state_that_does_not_say_how_its_encoder_reads_is_refused():
+    training = start(features="objects")
+    state = training.state_dict()
+    del state["source"]
+    training.load_state_dict(state)  # it learns, at full size
+    training.recipe = replace(training.recipe, train_encoder=False)
+    with pytest.raises(UserError, match="state does not say at what size the encoder reads"):
+        training.load_state_dict(state)

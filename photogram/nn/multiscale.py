@@ -8,6 +8,7 @@ Here the finest is the first; in the authors' files it has the highest number.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -155,10 +156,12 @@ def _cut(maps: Shaped[Tensor, "n ... h w"], windows: Windows) -> Shaped[Tensor, 
     return torch.stack([one[..., *window] for one, own in zip(maps, windows, strict=True) for window in own])
 
 
-def carry_scales(network: MultiScaleDiscriminator, state: Mapping[str, Tensor], source: str) -> tuple[int, int]:
+def carry_scales(
+    network: MultiScaleDiscriminator, state: Mapping[str, Tensor], source: str, doublings: int
+) -> tuple[int, int]:
     """Take over discriminators, of which each goes on judging the size of picture that it learned at.
 
-    A run for twice the size has one more. The coarsest stays the coarsest, and the finest are left as they are
+    A run for twice the size has one more: the coarsest stays the coarsest, and the finest is left as it is
     (specification 4.4, check 10.8). Where one with self-attention and one of patches meet at a size, the new one is
     left as it is too.
 
@@ -166,22 +169,23 @@ def carry_scales(network: MultiScaleDiscriminator, state: Mapping[str, Tensor], 
         network: changed.
         state: of a `MultiScaleDiscriminator`, by `state_dict`.
         source: where it is from, for messages.
+        doublings: so often the pictures have been doubled since.
 
     Returns:
         How many were taken over, and how many were left behind.
 
     Raises:
-        UserError: where it has more scales, or those of one kind and size are of another form.
+        UserError: where it has more scales, or those of one kind and size are of another form, or none.
     """
-    theirs, ours = _by_scale(state), _by_scale(network.state_dict())
-    more = len(ours) - len(theirs)
-    if more < 0 and not _attends(ours[-1]):  # with self-attention alone there is but one
+    theirs, ours = _by_scale(state, source), _by_scale(network.state_dict(), source)
+    if len(ours) < len(theirs) and not _attends(ours[-1]):  # with self-attention alone there is but one
         raise UserError(
             f"{source}: its discriminators have {len(theirs)} scales, but this run has {len(ours)}; "
             f"give {len(theirs)} or more"
         )
     taken = dict[str, Tensor]()
-    pairs = [(n, n - more) for n in range(len(ours)) if n >= more and _attends(ours[n]) == _attends(theirs[n - more])]
+    meeting = [(n, n - doublings) for n in range(doublings, min(len(ours), len(theirs) + doublings))]
+    pairs = [(here, there) for here, there in meeting if _attends(ours[here]) == _attends(theirs[there])]
     for here, there in pairs:
         for name in sorted(ours[here].keys() | theirs[there].keys()):
             found, wanted = (
@@ -197,12 +201,14 @@ def carry_scales(network: MultiScaleDiscriminator, state: Mapping[str, Tensor], 
     return len(pairs), len(theirs) - len(pairs)
 
 
-def _by_scale(state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+def _by_scale(state: Mapping[str, Tensor], source: str) -> list[dict[str, Tensor]]:
     """The tensors of each discriminator of a `MultiScaleDiscriminator`, the finest first."""
     found: dict[int, dict[str, Tensor]] = {}
     for name, tensor in state.items():
-        _, scale, rest = name.split(".", 2)
-        found.setdefault(int(scale), {})[rest] = tensor
+        part = re.fullmatch(r"scales\.(\d+)\.(.+)", name)
+        if part is None:
+            raise UserError(f"{source}: its discriminators are of another form: there is a {name!r:.60}")
+        found.setdefault(int(part[1]), {})[part[2]] = tensor
     return [found[scale] for scale in sorted(found)]
 
 

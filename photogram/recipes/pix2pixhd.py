@@ -257,7 +257,7 @@ class Pix2PixHDTraining(Duel):
 
     def __init__(self, recipe: Pix2PixHD, run: Run):
         self.recipe = recipe
-        generator, self.taken = begun(recipe, run)
+        generator, self.taken, doublings = begun(recipe, run)
         generator.checkpointing = recipe.checkpointing
         if recipe.checkpointing:
             give_back()
@@ -276,7 +276,7 @@ class Pix2PixHDTraining(Duel):
             kv_pool=recipe.kv_pool,
             detail_norm=recipe.detail_norm,
         )
-        self.taken |= take_judges(run, judges)
+        self.taken |= take_judges(run, judges, doublings)
         judges.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.painter, self.judges, self.playing = generator, judges, Playing(generator, recipe.train_encoder)
         super().__init__(
@@ -393,6 +393,26 @@ class Pix2PixHDTraining(Duel):
         found = {} if self.trunk is None else {"blobs/trunk": concentration(self.trunk)}
         self.looking, self.trunk = False, None
         return found | gammas(self.judges) | gammas(self.painter, "generator")
+
+    def state_dict(self) -> dict[str, object]:
+        # What `--from` gave and no weight says: when a run goes on, its source may be gone.
+        source = {"encoder_shrink": self.painter.encoder_shrink, "taken": dict(self.taken)}
+        return {**super().state_dict(), "source": source}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        source = state.get("source")
+        if source is None:  # of before 2026-11-23
+            if not self.recipe.train_encoder:
+                raise UserError(
+                    "--no-train-encoder: this run's state does not say at what size the encoder reads, as those of "
+                    "older versions; begin another run with the same --from"
+                )
+            return
+        for painter in (self.painter, self.averaged):
+            if isinstance(painter, CoarseToFineGenerator):
+                painter.encoder_shrink = source["encoder_shrink"]
+        self.taken = dict(source["taken"])
 
     def facts(self) -> dict[str, str]:
         trunk = None if self.perceptual is None else self.perceptual.trunk

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import safetensors.torch
 from safetensors import SafetensorError
@@ -37,35 +37,53 @@ class Stage(Protocol):
     def network(self, spec: SceneSpec, encoder_shrink: int = 1) -> CoarseToFineGenerator: ...
 
 
-def begun(recipe: Stage, run: Run) -> tuple[CoarseToFineGenerator, dict[str, str]]:
-    """The generator with what it takes from `--from`, and what that was."""
+class Begun(NamedTuple):
+    """A generator as a training begins with it."""
+
+    generator: CoarseToFineGenerator
+    taken: dict[str, str]
+    """What it took from `--from`, and what it did not, for people."""
+    doublings: int
+    """By so many enhancers it has more than that one, each of which doubles the size."""
+
+
+def begun(recipe: Stage, run: Run) -> Begun:
+    """The generator with what it takes from `--from`; of a run that goes on, its form alone."""
     if run.start_from is None:
-        if not recipe.train_encoder:
+        if not recipe.train_encoder and not run.resumes:
             raise UserError("--no-train-encoder: the encoder must come from a run; name one with --from")
-        return recipe.network(run.spec), {}
+        return Begun(recipe.network(run.spec), {}, 0)
     source = CoarseToFineGenerator.from_pretrained(run.start_from)
-    if source.enhancers > recipe.enhancers:
+    doublings = recipe.enhancers - source.enhancers
+    if doublings < 0:
         raise UserError(
             f"--from {run.start_from}: has {source.enhancers} enhancers, more than --enhancers {recipe.enhancers}"
         )
-    shrink = 1 if recipe.train_encoder else source.encoder_shrink * 2 ** (recipe.enhancers - source.enhancers)
-    generator = recipe.network(run.spec, shrink)
-    for network in (source, generator):
-        if source.style_channels != generator.style_channels and network.style_channels:
-            whose = "was trained" if network is source else "was trained without styles, not"
-            flags = f"--features {network.style_by} --feature-channels {network.style_channels}"
-            raise UserError(f"--from {run.start_from}: {whose} with {flags}; give it the same")
+    generator = recipe.network(run.spec, 1 if recipe.train_encoder else source.encoder_shrink * 2**doublings)
+    _check_flags(f"--from {run.start_from}", source, generator, recipe)
     check_source(run, source, generator, free=_free(source, recipe))
     left = ("style_", *(() if source.enhancers == recipe.enhancers else ("last.",)))
     weights = {name: tensor for name, tensor in source.state_dict().items() if not name.startswith(left)}
     generator.load_state_dict({**generator.state_dict(), **weights})
     fresh = {name for name, _ in generator.named_parameters()} - weights.keys()
     dropped = {name for name, _ in source.named_parameters()} - weights.keys()
-    return generator, {
-        "taken from --from": _parts(weights),
-        "begun anew": _parts(fresh),
-        "left behind": _parts(dropped),
-    }
+    taken = {"taken from --from": _parts(weights), "begun anew": _parts(fresh), "left behind": _parts(dropped)}
+    return Begun(generator, taken, doublings)
+
+
+def _check_flags(where: str, source: CoarseToFineGenerator, generator: CoarseToFineGenerator, recipe: Stage) -> None:
+    """Refuse what `check_source` would refuse by another name than that of its flag."""
+    had, wanted = (
+        f"--features {network.style_by} --feature-channels {network.style_channels}" if network.style_channels else ""
+        for network in (source, generator)
+    )
+    if had != wanted:
+        was = f"was trained with {had}" if had else f"was trained without styles, not with {wanted}"
+        raise UserError(f"{where}: {was}; give it the same")
+    if source.attention and not generator.attention:
+        raise UserError(f"{where}: has self-attention in its generator; give --generator-attention")
+    if not source.encodes and not recipe.train_encoder:
+        raise UserError(f"{where}: has no encoder, so that there is none to keep; leave out --no-train-encoder")
 
 
 def _free(source: CoarseToFineGenerator, recipe: Stage) -> tuple[str, ...]:
@@ -87,14 +105,20 @@ def _parts(names: Iterable[str]) -> str:
     return ", ".join(f"{part} ({count} tensors)" for part, count in sorted(found.items())) or "nothing"
 
 
-def take_judges(run: Run, judges: MultiScaleDiscriminator) -> dict[str, str]:
-    """Give the discriminators those of `--from`, each at the size of picture that it knows, and say which."""
+def take_judges(run: Run, judges: MultiScaleDiscriminator, doublings: int) -> dict[str, str]:
+    """Give the discriminators those of `--from`, each at the size of picture that it knows, and say which.
+
+    Args:
+        run: names the source.
+        judges: changed.
+        doublings: of the size, since the source.
+    """
     if run.start_from is None:
         return {}
     state = (run.start_state() or {}).get("discriminator") or _read_judges(run.start_from)
     if state is None:
         return {"discriminators": "begun anew: there is no state beside the network of --from"}
-    taken, left = carry_scales(judges, state, f"--from {run.start_from}")
+    taken, left = carry_scales(judges, state, f"--from {run.start_from}", doublings)
     behind = f", {left} left behind" if left else ""
     return {"discriminators": f"{taken} taken from --from, {len(judges.scales) - taken} begun anew{behind}"}
 
