@@ -217,7 +217,11 @@ def layer(
         result = layout.conv(first, window)
         return result if conv.bias is None else result + conv.bias.to(result.dtype)[:, None, None]
     planes = as_computed(layout.planes if isinstance(layout, LayoutLevel) else layout)  # before further copies
-    return conv(planes if beside is None else torch.cat([planes, as_computed(beside)], 1))
+    if beside is None:
+        return conv(planes)
+    # Joined in one form, or it would be whole planes, which the convolution turns, and its gradient once more.
+    parts = [part.contiguous(memory_format=torch.channels_last) for part in (planes, as_computed(beside))]
+    return conv(torch.cat(parts, 1))
 
 
 def pyramid(classes: Integer[Tensor, "n h w"], num_classes: int, depth: int) -> list[LayoutLevel]:
