@@ -78,8 +78,9 @@ class EditSession:
         generator: any that paints from layouts alone. Where it is a `StyledGenerator` with styles, objects have some.
         layout: one, of classes that the generator knows, as `Layout.open(path, instances_path)` reads it; without
             instance maps it has no objects yet.
-        things: the classes that have objects; None: those that this layout counts, see `photogram.edits.counted`.
-            What is of another class is stuff, whatever number it carries.
+        things: the classes that have objects; None: those that the object numbers tell, see `photogram.edits.counted`.
+            What is of another class is stuff, whatever number it carries. Give `things` where numbers cannot tell:
+            where every class has exactly one object, or the layout has no objects yet and is to get some.
         seed: of what a generator draws that paints without styles.
         options: of such a generator.
         style: every object has the commonest style of its class, or one that is drawn by the seed.

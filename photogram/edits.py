@@ -8,6 +8,7 @@ picture forgets what was hidden; going back is the session's (`photogram.editing
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -27,11 +28,13 @@ Region = tuple[int, int]
 Style = tuple[float, ...]
 """The numbers of a style, each a float32's."""
 Fill = int | Literal["nearest"]
-"""What stands where something was: a class, or at each pixel what the nearest pixel of a class without objects is."""
+"""What fills a gap: a class, or "nearest": each pixel becomes what the nearest pixel of stuff is."""
 COUNTED = 1000
-"""The least number of an object in Cityscapes' coding: class * 1000 + its number."""
+"""From here on numbers are of objects in Cityscapes' coding: class * 1000 + running number."""
+LEAST_NUMBER, LARGEST_NUMBER = -(1 << 31), (1 << 31) - 1
+"""Bounds of object numbers: they are kept in 32 bits."""
 LARGEST = 4
-"""An object can be scaled to so many frames."""
+"""A scaled object's box is at most so many times as high and as wide as the frame."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +111,8 @@ def first_state(generator: Generator, layout: Layout, things: Collection[int] | 
     Args:
         generator: that paints from layouts alone.
         layout: one.
-        things: the classes that have objects; None: those that are counted in this layout, see `counted`.
+        things: the classes that have objects; None: those that the numbers tell, see `counted`. They cannot tell where
+            every class has exactly one object: give `things` there.
 
     Raises:
         UserError: where they do not fit each other, a class is unknown, or the generator needs object numbers.
@@ -128,10 +132,12 @@ def first_state(generator: Generator, layout: Layout, things: Collection[int] | 
     instances = np.zeros(classes.shape, dtype=np.int32)
     if layout.instances is not None:
         numbers = layout.instances[0].cpu().long()
-        if int(numbers.min()) < np.iinfo(np.int32).min or int(numbers.max()) >= np.iinfo(np.int32).max:
-            raise UserError("layout: object numbers must be integers of 32 bits")
+        for number in (int(numbers.min()), int(numbers.max())):
+            if not LEAST_NUMBER <= number <= LARGEST_NUMBER:
+                raise UserError(f"layout: object number {number}: must be {LEAST_NUMBER} to {LARGEST_NUMBER} (32 bits)")
         instances = numbers.numpy().astype(np.int32)
-    found = counted(classes, instances, spec.void) if things is None else frozenset(things)
+    pairs = _pairs(classes, instances, spec.void)
+    found = _counted(pairs) if things is None else frozenset(things)
     unknown = sorted(label for label in found if not 0 <= label < spec.num_classes)
     if unknown:
         raise UserError(f"things: class {unknown[0]}, but there are only classes 0..{spec.num_classes - 1}")
@@ -140,34 +146,64 @@ def first_state(generator: Generator, layout: Layout, things: Collection[int] | 
     if isinstance(generator, StyledGenerator) and generator.style_channels:
         by = generator.style_by
         defaults = tuple(tuple(row) for row in generator.style_centres[:, 0].float().cpu().tolist())  # 0 without
-    fresh = max(0, int(instances.max())) + 1
+    # Below 1000 a number may say a class; where 0 is of no object it never does, and objects go on from the last one.
+    fresh = max(1 if _zero_is_no_object(pairs) else COUNTED, int(instances.max()) + 1)
     return State(classes, instances, {}, defaults, found, spec.void, by, fresh)
 
 
 def counted(
     classes: Integer[np.ndarray, "h w"], instances: Int32[np.ndarray, "h w"], void: int | None
 ) -> frozenset[int]:
-    """The classes that have objects, as the numbers of a layout tell.
+    """The classes that have objects, as the numbers of a layout tell. Void is left out of it.
 
-    A number that says the class alone counts nothing: 0, the class itself, or, where every class is coded so, one
-    number below 1000 that no other class has. That is Cityscapes' coding: of official ids (7 is road, and its
-    number), and of others that were made from them (0 is road, its number 7). A crowd, cars that nobody counted, is of
-    a class with objects where another is counted, and never what stands behind something.
+    The first of these rules that fits the layout is taken:
+
+    1. A class other than 0 has number 0: so 0 is what is no object, and every other number counts one. COCO by our
+       preparers `coco-panoptic` and `coco-instances`, and the toy world, number objects 1, 2, ...
+    2. A class has its own index as number: so stuff and crowds have that, and every other number but 0 counts. This is
+       Cityscapes with its official classes (7 is road, and its number), and COCO by our preparer `coco-stuff`.
+    3. Each class has one number below 1000 at most, and no two classes the same: so numbers below 1000 are those that
+       classes had before they were renumbered, and only others count. This is Cityscapes with train ids (0 is road, its
+       number 7).
+    4. Else every number counts.
+
+    A crowd (cars that nobody counted) is of a class with objects where another car is counted, and is never what fills
+    a gap. Where every class has exactly one object, and nothing has number 0, numbers cannot tell objects from stuff:
+    rule 2 or 3 takes some or all of them for stuff. Such pictures need `things` of `first_state`.
 
     Args:
         classes: of each pixel.
         instances: the number of each pixel.
         void: the class of what nobody knows, which has no objects; or None.
     """
-    keys = np.unique((classes.astype(np.int64) << 32) + instances + (1 << 31))
-    pairs = [(key >> 32, (key & 0xFFFFFFFF) - (1 << 31)) for key in keys.tolist()]
-    pairs = [(label, number) for label, number in pairs if label != void]
-    alone = [(label, number) for label, number in pairs if 0 <= number < COUNTED]
-    labels, numbers = ({pair[part] for pair in alone} for part in (0, 1))
-    coded = 0 not in numbers and len(labels) == len(numbers) == len(alone)
-    return frozenset(
-        label for label, number in pairs if number not in (0, label) and not (coded and 0 <= number < COUNTED)
-    )
+    return _counted(_pairs(classes, instances, void))
+
+
+def _pairs(
+    classes: Integer[np.ndarray, "h w"], instances: Int32[np.ndarray, "h w"], void: int | None
+) -> frozenset[Region]:
+    """All pairs of class and number that are there, but for void."""
+    keys = ((classes.astype(np.int64) << 32) + instances - LEAST_NUMBER).reshape(-1)
+    keys = np.unique(keys[np.flatnonzero(np.diff(keys, prepend=keys[0] - 1))])  # of each run of pixels one is enough
+    pairs = ((key >> 32, (key & 0xFFFFFFFF) + LEAST_NUMBER) for key in keys.tolist())
+    return frozenset((label, number) for label, number in pairs if label != void)
+
+
+def _zero_is_no_object(pairs: Collection[Region]) -> bool:
+    """Rule 1 of `counted`. Number 0 of class 0 may say the class."""
+    return any(number == 0 != label for label, number in pairs)
+
+
+def _counted(pairs: Collection[Region]) -> frozenset[int]:
+    """`counted` of pairs without void."""
+    if _zero_is_no_object(pairs):
+        return frozenset(label for label, number in pairs if number)
+    if any(number == label for label, number in pairs):
+        return frozenset(label for label, number in pairs if number not in (0, label))
+    small = [pair for pair in pairs if 0 <= pair[1] < COUNTED]
+    labels, numbers = ({pair[part] for pair in small} for part in (0, 1))
+    say_classes = len(labels) == len(numbers) == len(small)
+    return frozenset(label for label, number in pairs if not (say_classes and 0 <= number < COUNTED))
 
 
 def brush(
@@ -339,21 +375,29 @@ def set_class_style(state: State, label: int, style: Style) -> State:
 def _number(state: State, label: int, hole: Bool[np.ndarray, "h w"] | None = None) -> int:
     """The number of what is drawn of a class: of one with objects, the next; of another, the one that it has.
 
+    Stuff that is not there, or has several numbers, gets the first of 0, its class, 1, 2, ... with which `counted`
+    still finds the same classes: 0 where that is no object, its class in Cityscapes' official coding, with train ids a
+    number that no class has. So stuff that is drawn never changes what a layout tells that is written out.
+
     Args:
         state: before.
         label: the class.
         hole: pixels that do not count.
     """
     if label in state.things:
-        if state.fresh > np.iinfo(np.int32).max:
+        if state.fresh > LARGEST_NUMBER:
             raise UserError(f"object {state.fresh}: there are no larger numbers; give objects smaller ones first")
         return state.fresh
     there = state.classes == label
     if hole is not None:
         there &= ~hole
     first = np.unravel_index(there.argmax(), there.shape)
-    number = int(state.instances[first]) if there[first] else 0
-    return number if not (there & (state.instances != number)).any() else 0
+    number = int(state.instances[first])
+    if there[first] and not (there & (state.instances != number)).any():
+        return number
+    pairs = _pairs(state.classes, state.instances, state.void)
+    found, candidates = _counted(pairs), () if label == state.void else (0, label, *range(1, COUNTED))
+    return next((n for n in candidates if _counted({*pairs, (label, n)}) == found), 0)
 
 
 def _put(state: State, mask: Bool[np.ndarray, "h w"], region: Region) -> State:
@@ -396,4 +440,4 @@ def _check_style(state: State, style: Style) -> None:
     if not channels:
         raise UserError("this network paints without styles")
     if len(style) != channels or not all(map(math.isfinite, style)):
-        raise UserError(f"style {style}: must be {channels} finite numbers")
+        raise UserError(f"style {reprlib.repr(style)}: must be {channels} finite numbers")

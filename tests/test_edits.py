@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_painter import CAR, SKY, TinyPainter, painter, street
+from tiny_painter import CAR, ROAD, SKY, TREE, TinyPainter, painter, street
 
 from photogram import edits
+from photogram.data.toy_layout import VOID, plan
 from photogram.editing import EditSession
 from photogram.errors import UserError
-from photogram.nn.regions import boundaries
+from photogram.nn.regions import boundaries, find_regions
 from photogram.scene import Layout, SceneClass, SceneSpec
 
 
@@ -66,7 +67,9 @@ def test_a_street_in_cityscapes_coding_is_edited_like_any_other(coarse: bool, to
     one.remove((car, 26002), fill=road)
     one.remove((sky, 23), fill=road)
     assert one.regions[road, 7] > before[road, 7] + before[sky, 23] // 2 and (road, 0) not in one.regions
-    assert one.brush(sky, [(30, 24)], 5) == (sky, 0), "of what is not there nothing says the number"
+    assert one.brush(sky, [(30, 24)], 5) == (sky, 1 if coarse else 23), (
+        "what is not there gets a number that no other class has"
+    )
     assert one.styled is not None
     expected = one.styled.sample_styles(one.layout, torch.tensor([one.style_of(region) for region in one.regions]))
     assert torch.equal(one.render().photo, expected)
@@ -110,12 +113,113 @@ def test_numbers_that_count_are_told_from_numbers_that_say_the_class() -> None:
 
     assert things((0, 0), (2, 7), (2, 9)) == {2}, "0 where no object is"
     assert things((0, 0), (2, 1)) == {2} and things((0, 0), (2, 1), (3, 2)) == {2, 3}
+    assert things((1, 0), (2, 2)) == {2} and things((1, 0), (0, 1), (2, 2), (3, 3), (3, 4)) == {0, 2, 3}
+    assert things((1, 0), (2, 2001), (2, 2002), (3, 3)) == {2, 3}, "class * 1000 + number, and less"
+    assert things((0, 0), (2, 1), (2, 2), (3, 0), (9, 9), void=3) == {2}, "void tells nothing: 9 may be its class"
+    assert things((0, 256), (104, 104), (182, 182), void=182) == {0}, "COCO by `coco-stuff`: 256 (class + 1) + number"
     assert things((7, 7), (23, 23), (26, 26), (26, 26003)) == {26}
     assert things((0, 7), (10, 23), (13, 26), (13, 26003), (19, 0), (19, 4), void=19) == {13}
     assert things((0, 7), (10, 23), (19, 0), (19, 3), void=19) == frozenset()
     assert things((0, 7), (10, 23), (13, 5), (13, 6)) == {0, 10, 13}, "of two numbers one counts"
     assert things((0, 7), (10, 7)) == {0, 10} and things((0, 7), (10, 0)) == {0}
     assert things((2, -5), (2, 2)) == {2}
+
+
+def open_again(one: EditSession) -> EditSession:
+    """A session of the layout as another leaves it, without what its file would say."""
+    return EditSession(one.generator, one.layout)
+
+
+def test_objects_that_are_counted_from_1_are_found_whatever_their_class() -> None:
+    coincidences = 0
+    for index in range(24):  # the toy world
+        made = plan(3, "train", index, (48, 64))
+        numbered = {(int(c), int(n)) for c, n in zip(made.layout.flat, made.instances.flat, strict=True) if c != VOID}
+        expected = {label for label, number in numbered if number}
+        assert edits.counted(made.layout, made.instances, VOID) == expected
+        coincidences += any({n for c, n in numbered if c == label} == {label} for label in expected)
+    assert coincidences, "a class whose only number is its index"
+    for seed in range(50):  # COCO: things 0..79 and stuff above, where what is no object has 0
+        draws = np.random.default_rng(seed)
+        labels = [*draws.integers(0, 80, 12).tolist(), *draws.integers(92, 182, 3).tolist()]
+        labels[1], numbers = 2, [*range(1, 13), 0, 0, 0]
+        found = edits.counted(np.array([labels]), np.array([numbers], dtype=np.int32), 182)
+        assert found == set(labels[:12]), "2 has number 2"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_pairs_of_a_layout_are_those_of_all_its_pixels(seed: int) -> None:
+    draws = np.random.default_rng(seed)
+    classes, picked = draws.integers(0, 4, (9, 11)), draws.integers(0, 5, (9, 11))
+    instances = np.array([0, 1, 7, -(1 << 31), (1 << 31) - 1], dtype=np.int32)[picked]
+    expected = {(int(c), int(n)) for c, n in zip(classes.flat, instances.flat, strict=True)}
+    assert edits._pairs(classes, instances, None) == expected
+    assert edits._pairs(classes, instances, 2) == {pair for pair in expected if pair[0] != 2}
+
+
+@pytest.mark.parametrize(
+    ("coarse", "absent", "numbers"), [(False, (8, 0, 22), (8, 0, 22)), (True, (1, 7, 2), (2, 1, 3))]
+)
+def test_stuff_that_was_not_there_does_not_turn_cityscapes_stuff_into_objects(
+    coarse: bool, absent: tuple[int, ...], numbers: tuple[int, ...]
+) -> None:
+    one = city(coded_street(coarse))
+    things = one.state.things
+    for label, number in zip(absent, numbers, strict=True):
+        assert one.brush(label, [(30 + 4 * label % 30, 24)], 3) == (label, number)
+        assert open_again(one).state.things == things
+    one.remove((absent[0], numbers[0]), fill=absent[1])
+    again = open_again(one)
+    assert again.state.things == things and again.regions == one.regions
+    assert again.brush(absent[1], [(50, 4)], 3) == (absent[1], numbers[1])
+
+
+def test_stuff_that_was_not_there_has_0_where_that_is_no_object() -> None:
+    one = EditSession(painter(), street())
+    one.remove((TREE, 0))
+    assert one.brush(TREE, [(5, 5)], 3) == (TREE, 0)
+    assert open_again(one).state.things == one.state.things == {CAR}
+
+
+@pytest.mark.parametrize("coarse", [False, True])
+def test_the_first_object_of_a_picture_of_stuff_is_found_again(coarse: bool) -> None:
+    layout, car = coded_street(coarse), 13 if coarse else 26
+    top = Layout(*(m[:, :28, :44] for m in layout if m is not None))
+    one = city(top, things=[car])
+    assert one.state.things == {car} and open_again(one).state.things == frozenset()
+    first, second = one.brush(car, [(30, 24)], 3), one.brush(car, [(20, 24)], 3)
+    assert (first, second) == ((car, 1000), (car, 1001)) and open_again(one).state.things == {car}
+    plain = EditSession(painter(), Layout(street().classes), things=[CAR, TREE])
+    assert plain.brush(CAR, [(3, 3)], 3) == (CAR, 1), "where 0 is no object, from 1 on"
+
+
+def test_where_every_class_has_one_object_numbers_cannot_tell() -> None:
+    classes = torch.tensor([[[ROAD, ROAD, SKY, CAR, CAR, TREE]]], dtype=torch.uint8)
+    numbers = torch.tensor([[[5, 5, 6, 7, 7, 8]]], dtype=torch.int32)
+    assert EditSession(painter(), Layout(classes, numbers)).state.things == frozenset()
+    one = EditSession(painter(), Layout(classes, numbers), things=[CAR, TREE])
+    one.remove((CAR, 7))
+    assert one.regions == {(ROAD, 5): 2, (SKY, 6): 3, (TREE, 8): 1}, "filled with stuff, and never with the tree"
+
+
+def test_object_numbers_go_up_to_the_largest_of_32_bits(tmp_path: Path) -> None:
+    largest, layout = (1 << 31) - 1, street()
+    assert layout.instances is not None
+    layout.instances[layout.instances == 9] = largest - 1
+    one = EditSession(painter(), layout)
+    last = one.brush(CAR, [(5, 5)], 3)
+    assert last == (CAR, largest)
+    one.save(tmp_path / "a.npz")
+    for session in (one, open_again(one), EditSession.load(tmp_path / "a.npz", one.generator)):
+        assert session.regions[last] == 9
+        session.move(last, 10, 0)
+        assert session.at(15, 5) == last and find_regions(session.layout).objects.max() == largest
+        with pytest.raises(UserError, match="object 2147483648: there are no larger numbers"):
+            session.brush(CAR, [(25, 5)], 3)
+    for number in (1 << 31, -(1 << 31) - 1):
+        beyond = Layout(layout.classes, torch.full((1, 48, 64), number))
+        with pytest.raises(UserError, match=rf"object number {number}: must be -2147483648 to 2147483647 \(32 bits\)"):
+            edits.first_state(painter(), beyond, None)
 
 
 def test_a_class_of_several_numbers_has_none_for_what_joins_it() -> None:
@@ -135,6 +239,23 @@ def test_a_class_of_several_numbers_has_none_for_what_joins_it() -> None:
 
 SHARED = Path(os.environ.get("PHOTOGRAM_SHARED", Path(__file__).parents[2] / "shared"))
 AACHEN = SHARED / "data/cityscapes-sample/gtFine/train/aachen"
+
+
+@pytest.mark.skipif(not AACHEN.is_dir(), reason=f"needs {AACHEN}")
+def test_what_has_objects_in_real_streets_of_cityscapes() -> None:
+    official = [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33]
+    learned = np.full(256, 19, dtype=np.uint8)
+    learned[official] = np.arange(19)
+    streets = sorted(AACHEN.glob("*labelIds.png"))[:4]
+    assert streets
+    for street_file in streets:
+        layout = Layout.open(street_file, str(street_file).replace("labelIds", "instanceIds"))
+        assert layout.instances is not None
+        classes, numbers = layout.classes[0].numpy(), layout.instances[0].numpy().astype(np.int32)
+        expected = {int(label) for label in np.unique(classes[numbers >= 1000])}
+        assert expected and edits.counted(classes, numbers, 0) == expected == edits.counted(classes, numbers, None)
+        renumbered = {int(learned[label]) for label in expected} - {19}
+        assert edits.counted(learned[classes], numbers, 19) == renumbered
 
 
 @pytest.mark.skipif(not AACHEN.is_dir(), reason=f"needs {AACHEN}")
