@@ -8,11 +8,12 @@ from __future__ import annotations
 import inspect
 import operator
 import reprlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Set
+from contextlib import suppress
 from functools import wraps
 from numbers import Real
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -60,27 +61,65 @@ def _checked(method: Callable[..., Any], checks: Mapping[str, _Check] | None = N
     return call
 
 
+def _index(value: Any) -> int:
+    """An integer of 64 bits: Python's, or an array or tensor without dimensions.
+
+    Raises:
+        TypeError: of anything else.
+    """
+    found = operator.index(value)
+    if getattr(value, "ndim", 0) or not -(1 << 63) <= found < 1 << 63:
+        raise TypeError
+    return found
+
+
+def _scalar(value: Any) -> float:
+    """A number: Python's, or an array or tensor without dimensions.
+
+    Raises:
+        TypeError: of anything else.
+        OverflowError: where it is too large.
+    """
+    if isinstance(value, Tensor | np.ndarray) and not value.ndim:
+        value = value.item()
+    if not isinstance(value, Real):
+        raise TypeError
+    return float(value)
+
+
+def _items(value: Any) -> list[Any]:
+    """What is listed, in its order.
+
+    Raises:
+        TypeError: of text, bytes, sets and tables, and of what is no list.
+    """
+    if isinstance(value, str | bytes | bytearray | memoryview | Set | Mapping):
+        raise TypeError
+    return list(value)
+
+
 def _whole(name: str, value: object) -> int:
-    """An integer, Python's or NumPy's."""
     try:
-        return operator.index(cast(Any, value))
+        return _index(value)
     except TypeError:
-        raise UserError(f"{name} {_short(value)}: must be an integer") from None
+        raise UserError(f"{name} {_short(value)}: must be an integer of at most 64 bits") from None
 
 
 def _classes(name: str, value: object) -> frozenset[int]:
     """Numbers of classes."""
-    if not isinstance(value, Collection) or isinstance(value, str):
-        raise UserError(f"{name} {_short(value)}: must be a list of classes, each an integer")
-    return frozenset(_whole(name, label) for label in value)
+    try:
+        listed = list(value) if isinstance(value, Set) else _items(value)
+    except TypeError:
+        raise UserError(f"{name} {_short(value)}: must be a list of classes, each an integer") from None
+    return frozenset(_whole(name, label) for label in listed)
 
 
 def _seed(name: str, value: object) -> int:
     """An integer that a generator of noise takes."""
-    found = _whole(name, value)
-    if not 0 <= found < 1 << 63:
-        raise UserError(f"{name} {_short(found)}: must be an integer of 0 or more, below 2^63")
-    return found
+    with suppress(TypeError):
+        if (found := _index(value)) >= 0:
+            return found
+    raise UserError(f"{name} {_short(value)}: must be an integer of 0 or more, below 2^63")
 
 
 def _generator(name: str, value: object) -> Generator:
@@ -97,40 +136,42 @@ def _layout(name: str, value: object) -> Layout:
 
 
 def _real(name: str, value: object) -> float:
-    if not isinstance(value, Real):
-        raise UserError(f"{name} {_short(value)}: must be a number")
     try:
-        return float(value)
+        return _scalar(value)
+    except TypeError:
+        raise UserError(f"{name} {_short(value)}: must be a number") from None
     except OverflowError:
         raise UserError(f"{name} {_short(value)}: is too large") from None
 
 
 def _region(name: str, value: Any) -> tuple[int, int]:
     try:
-        label, number = value
-        return operator.index(label), operator.index(number)
+        label, number = _items(value)
+        return _index(label), _index(number)
     except (TypeError, ValueError):
         pair = "a class and an object number, as `at` gives them"
         raise UserError(f"{name} {_short(value)}: must be {pair}") from None
 
 
 def _regions(name: str, value: Any) -> list[tuple[int, int]]:
-    if not isinstance(value, Collection):
-        raise UserError(f"{name} {_short(value)}: must be a list of regions")
-    return [_region(name, region) for region in value]
+    try:
+        listed = list(value) if isinstance(value, Set | Mapping) else _items(value)
+    except TypeError:
+        raise UserError(f"{name} {_short(value)}: must be a list of regions") from None
+    return [_region(name, region) for region in listed]
 
 
 def _position(name: str, value: Any) -> tuple[int, int]:
     try:
-        x, y = value
-        return operator.index(x), operator.index(y)
+        x, y = _items(value)
+        return _index(x), _index(y)
     except (TypeError, ValueError):
         raise UserError(f"{name} {_short(value)}: must be x and y, two integers") from None
 
 
 def _points(name: str, value: Any) -> list[tuple[float, float]]:
     try:
-        found = [(float(x), float(y)) for x, y in value]
+        found = [(_scalar(x), _scalar(y)) for x, y in map(_items, _items(value))]
     except (TypeError, ValueError, OverflowError):
         found = []
     if not found or not np.isfinite(found).all():
@@ -150,28 +191,26 @@ def _fill(name: str, value: object) -> int | str:
     if isinstance(value, str) and value == "nearest":
         return value
     try:
-        return operator.index(cast(Any, value))
+        return _index(value)
     except TypeError:
         raise UserError(f"{name} {_short(value)}: must be a class by its number, or 'nearest'") from None
 
 
 def _style(name: str, value: Any) -> int | tuple[float, ...]:
     """The number of a cluster, or the numbers of a style as float32 has them."""
+    with suppress(TypeError):  # else it is no cluster
+        return _index(value)
     try:
-        if not getattr(value, "ndim", 0):
-            return operator.index(value)
-    except TypeError:
-        pass  # so it is no cluster
-    try:
-        return tuple(torch.as_tensor(value, dtype=torch.float32).flatten().tolist())
-    except (TypeError, ValueError, RuntimeError):
-        cluster = "the number of a cluster, or the numbers of a style"
+        numbers = [_scalar(number) for number in _items(value)]
+        return tuple(torch.tensor(numbers, dtype=torch.float32).tolist())
+    except (TypeError, OverflowError):
+        cluster = "the number of a cluster, or a list of the numbers of a style"
         raise UserError(f"{name} {_short(value)}: must be {cluster}") from None
 
 
 def _beginning(name: str, value: object) -> object:
     """Which styles a session begins with."""
-    if value not in ("common", "drawn"):
+    if not isinstance(value, str) or value not in ("common", "drawn"):
         raise UserError(f"{name} {_short(value)}: must be common or drawn")
     return value
 
@@ -190,7 +229,15 @@ def _photo(name: str, value: object) -> Tensor:
 def _path(name: str, value: object) -> str | Path:
     if not isinstance(value, str | Path):
         raise UserError(f"{name} is {_form(value)}; give the name of a file")
+    if not Path(value).name or "\0" in str(value):
+        raise UserError(f"{name} {_short(value)}: is no name of a file")
     return value
+
+
+def _truth(name: str, value: object) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise UserError(f"{name} {_short(value)}: must be True or False")
+    return bool(value)
 
 
 CHECKS: Mapping[str, _Check] = {
@@ -209,13 +256,19 @@ CHECKS: Mapping[str, _Check] = {
     "generator": _generator,
     "things": _classes,
     "path": _path,
+    "strict": _truth,
 }
 """What a parameter of this name must be; None is left alone where that is its default."""
 
 
 def _short(value: object) -> str:
     """A value in one short line."""
-    return _form(value) if isinstance(value, Tensor | np.ndarray) else " ".join(reprlib.repr(value).split())
+    if isinstance(value, Tensor | np.ndarray):
+        return _form(value)
+    try:
+        return " ".join(reprlib.repr(value).split())
+    except ValueError:  # an integer of more digits than Python writes out
+        return _form(value)
 
 
 def _form(value: object) -> str:
