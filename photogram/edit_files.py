@@ -74,7 +74,7 @@ def read_session(path: str | Path) -> tuple[State, dict[str, Any]]:
         assert isinstance(about, dict)
         format = about["format"]
         assert type(format) is int
-    except (ValueError, KeyError, AssertionError, RecursionError):  # the last of lists in lists without end
+    except (ValueError, KeyError, AssertionError, RecursionError):  # the last of JSON that is nested too deeply
         raise UserError(f"{path}: is no edit session, or damaged") from None
     if format != FORMAT:
         raise UserError(f"{path}: has format {format}; this version of photogram reads {FORMAT}")

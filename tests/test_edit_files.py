@@ -115,7 +115,7 @@ def test_sessions_that_were_tampered_with_are_refused(tmp_path: Path, change: di
         EditSession.load(path, painter())
 
 
-def test_lists_in_lists_without_end_are_refused(tmp_path: Path) -> None:
+def test_json_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "street.npz"
     for said in (b"[" * 200_000, b'{"format":' + b"[" * 200_000, b'{"format": [1]}'):
         edited().save(path)
