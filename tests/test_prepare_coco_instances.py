@@ -235,7 +235,11 @@ def outline(content: dict[str, Any], value: object) -> None:
     ("change", "words"),
     [
         (lambda c: c["categories"][2].update(name="truck"), r"category 3 is 'truck', but 'car' in COCO-Stuff"),
-        (lambda c: c["categories"][2].update(id=92), r"category 92 is 'car', but None in COCO-Stuff"),
+        (
+            lambda c: c["categories"][2].update(id=92),
+            r"category 92 \(car\) is none of COCO's things, .* ids 1..91; give",
+        ),
+        (lambda c: c["categories"][2].update(id=0), r"category 0 \(car\) is none of COCO's things, .* ids 1..91; give"),
         (
             lambda c: c["annotations"][0].update(category_id=4),
             r"annotation 0 \(id 500\) has category_id 4, which is not",
@@ -279,6 +283,7 @@ def test_files_that_are_wrong_are_refused(source: Path, tmp_path: Path) -> None:
     for labels, words in (
         (scene((10, 21))[0], r"a.png: is 10 x 21, but instances_train2017.json says 10 x 20"),
         (np.full((10, 20), 190, np.uint8), r"a.png: label 190 at \(row 0, column 0\); known are 0..181 and 255"),
+        (scene()[0] // 255 * 182, r"a.png: label 182 at \(row 0, column 0\); known are 0..181 and 255"),
         (np.zeros((10, 20, 3), np.uint8), r"a.png: holds colours"),
     ):
         save(labels, path)

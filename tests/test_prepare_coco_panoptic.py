@@ -215,7 +215,11 @@ def first(content: dict[str, Any]) -> dict[str, Any]:
         (lambda c: first(c).update(file_name=""), r"annotation 0 has file_name ''; it must be a text"),
         (
             lambda c: first(c).update(image_id=1001),
-            r"annotation 1 .* is of the picture '000000000002', and another has",
+            r"annotation 1 \(000000000002.png\) is of the picture '000000000002', as annotation 0 is; a picture has",
+        ),
+        (
+            lambda c: first(c).update(file_name="000000000002.png"),
+            r"annotation 1 \(000000000002.png\) names the map '000000000002', as annotation 0 does; every pict",
         ),
         (lambda c: first(c)["segments_info"][2].update(id=5), r"segment 4 of annotation 0 .* has the id 5, as another"),
         (lambda c: first(c)["segments_info"][0].update(id=0), r"segment 0 of .* has id 0; .* in 1..16777215"),

@@ -38,7 +38,8 @@ _VOID = len(COCO_STUFF)
 _OTHER = 183  # in COCO's own pixel maps of stuff: all things
 _OBJECTS = 65535  # the largest number of a 16-bit PNG
 _FAR = 1e9  # pixels: beyond any picture, and near enough to compute with
-_THINGMAPS = {i: i for i in range(_VOID + 1)} | {255: _VOID}
+# 182 is no label of theirs, but the last of maps that count from 1, whose classes would all be the next ones.
+_THINGMAPS = {i: i for i in range(_VOID)} | {255: _VOID}
 _PIXELMAPS = {i: i - 1 for i in range(COCO_THINGS + 1, _VOID + 1)} | {0: _VOID, _OTHER: _VOID}
 
 
@@ -123,7 +124,12 @@ def _scenes(
     """The scenes of a JSON file whose pixel maps are there; what it says of them goes to `described`."""
     labels = {category.id: category.id - 1 for category in content.categories}
     for category in content.categories:
-        known = COCO_STUFF[category.id - 1] if 1 <= category.id <= COCO_THINGS else None
+        if not 1 <= category.id <= COCO_THINGS:
+            raise UserError(
+                f"{one.path}: category {category.id} ({category.name}) is none of COCO's things, which have the ids "
+                f"1..{COCO_THINGS}; give COCO's own instances_*.json"
+            )
+        known = COCO_STUFF[category.id - 1]
         if category.name != known:
             raise UserError(
                 f"{one.path}: category {category.id} is {category.name!r}, but {known!r} in COCO-Stuff; "

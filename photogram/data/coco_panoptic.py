@@ -116,18 +116,22 @@ def _scenes(
     classes = {category.id: n for n, category in enumerate(content.categories)}
     things = {category.id for category in content.categories if category.thing}
     items: list[SourceScene] = []
-    pictures, named, absent = set[str](), set[str](), []
+    pictures, named, absent = dict[str, int](), dict[str, int](), []
     for n, entry in enumerate(content.annotations):
         what = f"annotation {n}"
         picture = picture_of(one.path, what, entry, content.pictures)
         name = text(one.path, what, entry, "file_name")
         what = f"annotation {n} ({name})"
         segments = segments_of(one.path, what, entry, classes, things)
-        if picture.stem in pictures or Path(name).stem in named:
-            raise UserError(f"{one.path}: {what} is of the picture {picture.stem!r}, and another has it or this map")
-        pictures.add(picture.stem)
-        named.add(Path(name).stem)
-        layout = maps.pop(Path(name).stem, None)
+        stem = Path(name).stem
+        if picture.stem in pictures:
+            other = f"as annotation {pictures[picture.stem]} is; a picture has one annotation"
+            raise UserError(f"{one.path}: {what} is of the picture {picture.stem!r}, {other}")
+        if stem in named:
+            other = f"as annotation {named[stem]} does; every picture has a map of its own"
+            raise UserError(f"{one.path}: {what} names the map {stem!r}, {other}")
+        pictures[picture.stem] = named[stem] = n
+        layout = maps.pop(stem, None)
         if layout is None:
             absent.append(name)
             continue
