@@ -8,9 +8,7 @@ What is taken until a training starts, while it steps and while it saves has a l
 
 from __future__ import annotations
 
-import itertools
 import json
-import math
 import os
 import subprocess
 import sys
@@ -25,6 +23,7 @@ from photogram.amounts import GB, amount, duration
 from photogram.errors import UserError, flag
 from photogram.interrupts import terminating_cleanly
 from photogram.scene import SceneSpec, Size
+from photogram.sizes import sizes_below, smaller_size
 
 ROOM = 0.9
 """The share of the memory here up to which a size is measured itself, and not drawn from smaller ones."""
@@ -175,15 +174,6 @@ LARGER = 0.125
 """By so much the share grows where a recipe cannot train at a size so small."""
 
 
-def smaller_size(size: Size, multiple: int, share: float, least: int = 0) -> Size | None:
-    """The size nearest to a share of each side, of more pixels than the least and fewer than the size itself."""
-    sides = [{max(1, math.floor(n * share / multiple)), math.ceil(n * share / multiple)} for n in size]
-    possible = [(height * multiple, width * multiple) for height, width in itertools.product(*sides)]
-    possible = [(height, width) for height, width in possible if least < height * width < size[0] * size[1]]
-    away = {one: sum(abs(n / m - share) for n, m in zip(one, size, strict=True)) for one in possible}
-    return min(possible, key=lambda one: (away[one], one), default=None)
-
-
 Measure = Callable[..., Need | None]
 """`dry_run`, of a training until a part, which it knows unless it is told."""
 
@@ -209,6 +199,7 @@ def remembering(last: str = "saving", tell: Callable[[str], object] = lambda lin
                 tell(f"{what}: {needs}" + (" a step" if found is not None else ""))
             except (UserError, Unmeasured) as e:
                 known[asked, until] = e
+                tell(f"{what}: {'refused' if isinstance(e, UserError) else 'could not be measured'} ({e})")
         found = known[asked, until]
         if isinstance(found, Exception):
             raise found
@@ -224,10 +215,10 @@ def smaller_needs(asked: Asked, shares: Sequence[float], measure: Measure) -> li
         UserError: for a mistake that is not of the size.
     """
     found: list[Need | None] = []
-    least, multiple = 0, asked.recipe.size_multiple()
+    least = 0
     for share in shares:
         while share < 1:
-            size, share = smaller_size(asked.spec.size, multiple, share, least), share + LARGER
+            size, share = smaller_size(asked.recipe, asked.spec.size, share, least), share + LARGER
             if size is None:
                 continue
             try:
@@ -331,13 +322,9 @@ def largest_size(asked: Asked, smaller: Sequence[Need | None], budget: int) -> S
     known = [one.size for one in smaller if one is not None and one.peak <= budget]
     if len(smaller) < 2 or smaller[0] is None or smaller[1] is None:
         return known[-1] if known else None
-    multiple, (height, width) = asked.recipe.size_multiple(), asked.spec.size
-    for rows in range(height // multiple - 1, 0, -1):
-        columns = max(1, round(rows * multiple * width / height / multiple))
-        size = (rows * multiple, columns * multiple)
-        if drawn(asked.at(size), smaller[0], smaller[1]).peak <= budget:
-            return size
-    return None
+    line = smaller[0], smaller[1]
+    fits = (size for size in sizes_below(asked.recipe, asked.spec.size) if drawn(asked.at(size), *line).peak <= budget)
+    return next(fits, None)
 
 
 def plan(asked: Asked, budget: int, room: int, tell: Callable[[str], object] = lambda line: None) -> list[Way]:

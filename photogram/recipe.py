@@ -162,7 +162,17 @@ class Training(Protocol):
 
 @runtime_checkable
 class Recipe(Protocol):
-    """One paper's hyper-parameters: a flat frozen dataclass of int, float, bool, str and tuples of them."""
+    """One paper's hyper-parameters: a flat frozen dataclass of int, float, bool, str and tuples of them.
+
+    A recipe may have two methods more, which are asked for by name and have the same arguments and errors as
+    `size_multiple`; most have none:
+
+    - `least_side() -> int`: heights and widths that it can train at are at least this many pixels; without it, at least
+      `size_multiple()`. Smaller ones are refused before a training begins, and no plan measures or proposes them
+      (`photogram.sizes`).
+    - `heaviest() -> Recipe`: the same recipe as it is where its training takes most memory, for one that takes more
+      later than at first; without it, the recipe itself. Plans measure that one (`photogram.planning.dry_run`).
+    """
 
     networks: ClassVar[tuple[type[Network], ...]]
     learns_from: ClassVar[LearnsFrom]

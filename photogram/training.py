@@ -48,6 +48,7 @@ from photogram.runfolder import agree, keep_sound, only_one, read_settings, sett
 from photogram.runlog import RunLog
 from photogram.scene import Scene
 from photogram.sheets import scene_sheet, seed_sheet
+from photogram.sizes import least_side
 
 PREVIEWS = 6
 """Held-out scenes that are painted in every sheet."""
@@ -163,7 +164,7 @@ def check_plan(recipe: Recipe, data: Scenes, plan: Plan) -> None:
     multiple, size = recipe.size_multiple(), data.spec.size
     if min(size) > 0 and size[0] * size[1] > PIXEL_LIMIT:
         raise UserError(f"--size {size[0]} {size[1]}: must be at most {PIXEL_LIMIT:,} pixels together")
-    least = getattr(recipe, "least_side", lambda: multiple)()
+    least = least_side(recipe)
     if any(n < least or n % multiple for n in size):
         possible = (sorted({max(least, m * multiple) for m in (n // multiple, -(-n // multiple))}) for n in size)
         heights, widths = ([str(n) for n in choices] for choices in possible)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import subprocess
 import sys
 import time
@@ -34,13 +36,13 @@ from photogram.planning import (
     lines,
     plan,
     smaller_needs,
-    smaller_size,
 )
 from photogram.recipes import members, word
 from photogram.recipes.crn import CRN
 from photogram.recipes.pix2pix import Pix2Pix
 from photogram.recipes.pix2pixhd import Pix2PixHD
 from photogram.scene import SceneSpec
+from photogram.training import Plan, check_plan
 
 SPEC = SceneSpec(CLASSES, (96, 192))
 WIDE = CRN(widths=(8, 8, 8), perceptual="squeezenet")
@@ -84,23 +86,6 @@ def test_a_line_through_two_needs_is_exact_where_all_grows_with_the_pixels():
     assert found.seconds == pytest.approx(true(100, 200).seconds)
     twice = drawn(asked(batch_size=2).at((100, 200)), true(50, 100), true(75, 150))
     assert twice.peak == true(200, 200).peak and twice.batch_size == 2
-
-
-@pytest.mark.parametrize(
-    ("size", "multiple", "expected"),
-    [
-        ((1024, 2048), 256, ((512, 1024), (768, 1536))),
-        ((192, 256), 64, ((128, 128), (128, 192))),
-        ((64, 64), 64, (None,)),
-        ((128, 128), 64, ((64, 64), (64, 128))),
-        ((64, 128), 64, ((64, 64), None)),
-        ((7, 9), 1, ((4, 4), (5, 7))),
-    ],
-)
-def test_smaller_sizes_are_possible_and_grow(size, multiple, expected):
-    first = smaller_size(size, multiple, 0.5)
-    assert first == expected[0]
-    assert first is None or smaller_size(size, multiple, 0.75, first[0] * first[1]) == expected[1]
 
 
 @pytest.mark.parametrize(
@@ -168,6 +153,25 @@ def test_each_measurement_is_told_before_and_after_for_large_ones_take_minutes(m
     assert len(told) == 2 * len(set(machine.runs))  # each once
 
 
+def test_what_could_not_be_measured_is_told_once(monkeypatch):
+    """Instead of silence after a line that says that it is being measured."""
+    told = list[str]()
+    reasons = [UserError("--size 96 192: too small"), planning.Unmeasured("it is broken")]
+    words = ("refused (--size 96 192: too small)", "could not be measured (it is broken)")
+    for reason, said in zip(reasons, words, strict=True):
+
+        def fails(one: Asked, until: str, reason: Exception = reason) -> Need | None:
+            raise reason
+
+        monkeypatch.setattr(planning, "dry_run", fails)
+        measure = planning.remembering(tell=told.append)
+        for _ in range(2):
+            with pytest.raises(type(reason)):
+                measure(asked())
+        assert told == ["measuring 96 x 192, batch 4, fp32", f"96 x 192, batch 4, fp32: {said}"]
+        told.clear()
+
+
 def test_other_ways_are_named_with_what_they_need(monkeypatch):
     ways = {w.change: w for w in found(Machine(10 * FULL), FULL // 2, monkeypatch)}
     assert list(ways) == [
@@ -226,6 +230,37 @@ def test_sizes_that_the_recipe_refuses_are_passed_over(monkeypatch):
     monkeypatch.setattr(planning, "dry_run", fussy(97))
     with pytest.raises(UserError, match="too small"):
         smaller_needs(asked(), HALF, planning.dry_run)
+
+
+def test_no_size_is_measured_or_proposed_that_a_training_refuses(monkeypatch):
+    """Whatever the recipe's least side is beside its multiple."""
+    recipes = [WIDE, *(Pix2PixHD(downsamplings=d, enhancers=e) for d, e in ((2, 0), (3, 1), (4, 0), (4, 1), (5, 0)))]
+    machine, proposed = Machine(10**9), set[tuple[str, tuple[int, ...]]]()
+    monkeypatch.setattr(planning, "dry_run", machine)
+    for recipe, size, share in itertools.product(recipes, ((64, 64), (64, 128), (96, 192), (192, 128)), (1, 5, 25, 60)):
+        one = asked(recipe=recipe, spec=SPEC.resized(size))
+        if refused(one):
+            continue
+        machine.runs.clear()
+        whole = machine(one)
+        assert whole is not None
+        budget = whole.peak * share // 100
+        sizes = {way.need.size for way in plan(one, budget, 10**9) if way.need and way.change.startswith("--size")}
+        message = planning.refusal(one, budget, str)
+        assert message is not None
+        sizes |= {(int(h), int(w)) for h, w in re.findall(r"--size (\d+) (\d+)", message)} - {size}
+        wrong = {at for at in sizes | {run[0] for run in machine.runs} if refused(one.at(at))}
+        assert not wrong, (recipe, size, share)
+        proposed |= {(type(recipe).__name__, at) for at in sizes}
+    assert len({at for name, at in proposed if name == "Pix2PixHD"}) > 3, "some were proposed"
+
+
+def refused(one: Asked) -> bool:
+    try:
+        check_plan(one.recipe, Imagined(one.spec, one.photographs), Plan(steps=1, batch_size=one.batch_size))
+    except UserError:
+        return True
+    return False
 
 
 def test_nothing_is_measured_twice(monkeypatch):
