@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from rich.console import Console
 
@@ -22,7 +23,7 @@ from photogram.data.check import Finding, Report, check, render
 from photogram.data.folder import Folder
 from photogram.data.prepare import prepare_coco_stuff
 from photogram.errors import UserError
-from photogram.images import read_labels, read_photo, write_labels
+from photogram.images import read_instances, read_labels, read_photo, write_labels
 from photogram.rasters import write_raster
 from photogram.scene import SceneClass, SceneSpec, draw, read_classes, write_classes
 
@@ -142,6 +143,11 @@ def test_wide_labels_and_palettes_are_fine(world: Path):
 def test_not_a_folder(tmp_path: Path):
     with pytest.raises(UserError, match=r"nowhere: no such folder; make one with `photogram prepare`"):
         check(tmp_path / "nowhere", quiet=True)
+    (tmp_path / "data.zip").write_bytes(b"PK")
+    with pytest.raises(
+        UserError, match=r"data\.zip: is a file, but a data folder is needed; give the folder that holds"
+    ):
+        check(tmp_path / "data.zip", quiet=True)
 
 
 # ---- names, pairs, classes, splits
@@ -968,7 +974,45 @@ def test_instance_maps_of_32_bits_are_examined_like_others(world: Path, suffix: 
     (world / "val/instances/4.tif").unlink(missing_ok=True)
     expect(world, "size-mismatch", "error", "val/instances/4.npy", "is 3 x 4", quick=True)
     np.save(world / "val/instances/4.npy", np.full(SIZE, 2**31))
-    expect(world, "unreadable", "error", "val/instances/4.npy", "2147483648", "2147483647", quick=False)
+    expect(world, "unreadable", "error", "val/instances/4.npy", "2147483648", "2147483647", quick=True)
+
+
+@pytest.mark.parametrize("kind", (">i8", "<u8", ">u4", "<u4", "tiff"))
+def test_numbers_too_large_to_read_are_found_before_a_training_begins(world: Path, kind: str):
+    """By the quick check, which reads no other instance maps: the training would end at the scene."""
+    old = world / "train/instances/0.png"
+    numbers = read_labels(old).astype(np.int64)
+    numbers[3, 4] += 2**31 - 1
+    path = old.with_suffix(".tif" if kind == "tiff" else ".npy")
+
+    def write() -> None:
+        if kind == "tiff":
+            tifffile.imwrite(path, numbers.astype(np.uint32), byteorder="<")
+        else:
+            np.save(path, numbers.astype(kind))
+
+    old.unlink()
+    assert numbers[3, 4] == 2**31 - 1, "no object is there"
+    write()
+    assert found(world, quick=True) == []
+    numbers[3, 4] = 2**31 + 5
+    write()
+    words = ("holds 2147483653 at (row 3, column 4), but 2147483647 is the largest number that is read",)
+    expect(world, "unreadable", "error", path.relative_to(world), *words, quick=True)
+    with pytest.raises(UserError, match=rf"train/instances/{path.name}: holds 2147483653 .* 2147483647 is the largest"):
+        Folder(world)[0, 0]
+
+
+def test_the_quick_check_reads_no_instance_map_whose_numbers_cannot_be_too_large(world: Path, monkeypatch):
+    read: list[str] = []
+    monkeypatch.setattr(examine, "read_instances", lambda path: (read.append(path.name), read_instances(path))[1])
+    for n, kind in enumerate(("uint16", "int32", "int64")):
+        old = world / f"train/instances/{n}.png"
+        np.save(old.with_suffix(".npy"), read_labels(old).astype(kind))
+        old.unlink()
+    (world / "val/instances/4.png").rename(world / "val/instances/4.npy")  # what it is, its bytes say
+    assert found(world, quick=True) == [] and read == ["2.npy"]
+    assert found(world) == [] and len(read) == 1 + 6
 
 
 def test_scenes_smaller_than_a_window_stop_a_training(world: Path):

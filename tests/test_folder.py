@@ -420,7 +420,7 @@ def refused(root: Path, *words: str, split: str = "train") -> None:
 
 def test_a_folder_that_lacks_something_says_what(own, tmp_path):
     refused(tmp_path / "none", "none: no such folder", "photogram prepare")
-    refused(own / "classes.json", "no such folder")
+    refused(own / "classes.json", "classes.json: is a file, but a data folder is needed; give the folder that holds")
     refused(own, "trian/layouts: no such folder", "did you mean 'train'?", "val", split="trian")
     shutil.copy(own / "train/photos/a.png", own / "train/photos/a.jpg")
     refused(own, "a.png: has the same stem as a.jpg", "Remove one")

@@ -5,9 +5,9 @@ depths:
 
 - full: every pixel of every file of every split, in parallel;
 - quick, before a training: pairing, classes, the headers of all files and the values of all layouts in
-  `train` and `val`. It decodes no photograph, input or instance map but a PNG or JPEG without the mark that ends it,
-  and beyond `QUICK_SCENES` scenes it stops after `QUICK_SECONDS` and says how many it has read; the rest are still
-  checked when they are loaded.
+  `train` and `val`. It decodes no photograph, input or instance map but a PNG or JPEG without the mark that ends it
+  and instance maps of a type whose numbers may be too large (64 bits, or 32 without a sign), and beyond `QUICK_SCENES`
+  scenes it stops after `QUICK_SECONDS` and says how many it has read; the rest are still checked when they are loaded.
 
 Which files belong together depends on what is learned from them: `parts_of` says so of a recipe. Where no recipe is
 named, everything that is there counts: layouts, inputs or both; inputs and photographs that have no name in common, or
@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from photogram.data.examine import Facts, Files, Finding, Severity, examine
-from photogram.data.folder import Fit, Pairing, is_smaller
+from photogram.data.folder import Fit, Pairing, is_smaller, require_data
 from photogram.data.naming import Kind, damage, kind_of, pairings_of
 from photogram.data.report import SEVERITIES, ClassRow, InstanceCount, Report, SplitCount, forms_of, render
 from photogram.errors import UserError
@@ -71,8 +71,7 @@ def check(
         UserError: where `root` is no folder. Whatever is wrong inside it is a finding.
     """
     root = Path(root)
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder; make one with `photogram prepare`")
+    require_data(root)
     found: list[Finding] = []
     kind = kind_of(root, learns_from)
     classes = _classes(root, found) if "layouts" in kind.parts else None

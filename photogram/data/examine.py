@@ -18,7 +18,7 @@ from PIL import Image
 
 from photogram.data.folder import is_smaller, smaller_than
 from photogram.errors import UserError
-from photogram.images import labels_size, open_image, read_instances, read_labels
+from photogram.images import NPY, labels_size, open_image, raw_mode, read_instances, read_labels
 from photogram.rasters import Form, OutOfRange, as_rgb, raster_form, read_raster
 from photogram.scene import SceneClass, Size, shape, void_of
 
@@ -113,10 +113,13 @@ class _Header:
     format: str
     mode: str
     palette: np.ndarray | None
+    wide: bool = False
+    """Its integers may be beyond those that are read: of 64 bits, or of 32 without a sign."""
 
 
 def examine(files: Files, classes: tuple[SceneClass, ...] | None, quick: bool, window: Size | None = None) -> Facts:
-    """Look at the files of one scene. Quick: headers, ends and the layout's values; else every pixel of every file.
+    """Look at the files of one scene. Quick: headers, ends, the layout's values and numbers that
+    may be too large; else every pixel of every file.
 
     Args:
         classes: what the layouts may hold, or None where that is not known.
@@ -162,11 +165,20 @@ def _attempt(read: Callable[[Path], T], path: Path, kind: str, severity: Severit
 def _read_header(path: Path) -> _Header:
     size = labels_size(path)
     if path.suffix.lower() == ".npy":
-        return _Header(size, "NPY", "", None)
+        return _Header(size, "NPY", "", None, _is_wide(path))
     with open_image(path) as image:
         colours = image.getpalette("RGB") if image.mode == "P" else None
         palette = None if colours is None else np.array(colours, dtype=np.uint8).reshape(-1, 3)
-        return _Header(size, str(image.format), image.mode, palette)
+        raw = raw_mode(image)
+        return _Header(size, str(image.format), image.mode, palette, raw.startswith("I;32") and raw[-1] != "S")
+
+
+def _is_wide(path: Path) -> bool:
+    """Whether a file, where it is a .npy as its name says, is of a type with numbers that int32 has not."""
+    with path.open("rb") as file:
+        if file.read(len(NPY)) != NPY:
+            return False
+    return not np.can_cast(np.load(path, mmap_mode="r", allow_pickle=False).dtype, np.int32)
 
 
 def _compare(found: Size | None, size: Size | None, path: Path, files: Files, facts: Facts) -> bool:
@@ -187,7 +199,7 @@ def _read_indices(
     header = _attempt(_read_header, path, "unreadable", severity, facts)
     if header is None:
         return None, None
-    decode = decode or _has_no_end(path)
+    decode = decode or header.wide or _has_no_end(path)
     kind = "unreadable"
     if header.format in ("JPEG", "MPO"):
         kind = f"jpeg-{what}"
@@ -344,6 +356,8 @@ def _photo(path: Path, severity: Severity, quick: bool, facts: Facts) -> Size | 
 
 def _instances(path: Path, severity: Severity, quick: bool, facts: Facts) -> tuple[Size | None, np.ndarray | None]:
     header, instances = _read_indices(path, "instances", severity, not quick, facts)
+    if quick:  # what was read was read to see whether it can be
+        return header and header.size, None
     if header is not None and instances is not None and header.mode in ("1", "L", "P"):
         instances = np.where(instances == 255, 0, instances)  # COCO-Stuff's 8-bit files have it where no object is
     return header and header.size, instances

@@ -154,14 +154,26 @@ def parts_of(root: Path, learns_from: LearnsFrom, split: str = "train") -> tuple
     return ("inputs",) if learns_from == "images" else ()
 
 
+def require_data(root: Path) -> None:
+    """Refuse what is no folder where a data folder is needed.
+
+    Raises:
+        UserError: where it is a file, or nothing.
+    """
+    if root.is_dir():
+        return
+    if root.exists():
+        raise UserError(f"{root}: is a file, but a data folder is needed; give the folder that holds train/")
+    raise UserError(f"{root}: no such folder; make one with `photogram prepare`")
+
+
 def require_folders(root: Path, split: str, needed: Sequence[str]) -> Path:
     """The folder of a split that holds these folders.
 
     Raises:
         UserError: naming the first that is missing, and the splits that have it.
     """
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder; make one with `photogram prepare`")
+    require_data(root)
     folder = root / split
     for part in needed:
         if not (folder / part).is_dir():
@@ -227,8 +239,7 @@ class Folder:
         self.root, self.split, self.size, self.flip = Path(root), split, size, flip
         self.fit: Fit = fit
         self.parts = parts_of(self.root, learns_from, split)
-        if not self.root.is_dir():
-            raise UserError(f"{self.root}: no such folder; make one with `photogram prepare`")
+        require_data(self.root)
         said = (self.root / "classes.json", self.root / split / (self.parts or ("photos",))[0])
         if learns_from == "any" and not any(path.exists() for path in said):
             require_folders(self.root, split, ("photos",))
