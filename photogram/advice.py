@@ -68,8 +68,9 @@ def advice(means: Mapping[str, float]) -> list[str]:
     if has_blobs(means):
         found.append(
             f"A 256th of the places of the generator's residual trunk holds {means[BLOBS]:.0%} of its energy, which "
-            "becomes bright blobs that stay: start again --from the folder `sound` of this run, the last network "
-            "without, with a lower --discriminator-rate or --spectral; a new training has --pad reflect besides."
+            "becomes bright blobs that stay: start another run --from the folder `sound` of this one, which holds the "
+            "last network without them, and give it --spectral or a --discriminator-rate below --learning-rate; a run "
+            "that starts without --from can be given --pad reflect as well."
         )
     return [*found, *_faults(means), *_collapse(means)]
 

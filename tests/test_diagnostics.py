@@ -268,6 +268,12 @@ def test_concentration_is_the_share_of_the_strongest_places():
 def test_bright_blobs_are_told_and_the_last_sound_network_is_kept(tmp_path):
     assert not any("blobs" in said for said in advice({BLOBS: 0.45}))
     assert any("bright blobs" in said and "sound" in said for said in advice({BLOBS: 0.55}))
+    (sentence,) = advice({BLOBS: 0.55})
+    assert (
+        "start another run --from the folder `sound` of this one, which holds the last network without them" in sentence
+    )
+    assert "--spectral or a --discriminator-rate below --learning-rate; a run that starts without --from" in sentence
+    assert sentence.endswith(".") and "\n" not in sentence
     for name in ("config.json", "model.safetensors", "README.md"):
         (tmp_path / name).write_text(f"{name} of step 1")
     keep_sound(tmp_path, blobs=False)
