@@ -22,6 +22,7 @@ from test_recipes import small
 from photogram import planning, room
 from photogram.amounts import GB, amount, duration, parse_memory
 from photogram.commands.dryrun import Imagined, peak, peak_and_forget
+from photogram.data.folder import Folder
 from photogram.data.toy import write_toy
 from photogram.data.toy_layout import CLASSES
 from photogram.errors import UserError
@@ -502,7 +503,7 @@ def test_a_dry_run_takes_what_the_training_takes(kind, tmp_path: Path):
     before, truth = map(int, done.stdout.split()[-2:])
 
     def differs() -> list[str]:
-        need = dry_run(Asked(case.recipe, SceneSpec(CLASSES, size), 4, 2, "fp32"))
+        need = dry_run(Asked(case.recipe, Folder(data, size=size).spec, 4, 2, "fp32"))
         assert need is not None
         return apart(need.peak, truth, 0.1) + apart(need.peak - before, truth - before, 0.15)
 
