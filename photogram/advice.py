@@ -24,7 +24,7 @@ CLIPPED = 0.25
 PATTERNED, MORE_PATTERNED = 0.75, 0.15
 """A checkerboard above this (1/2 is none, 1 nothing else), and by so much above that of photographs."""
 CONCENTRATED = 0.5
-"""A bright blob: more than this share of the energy of the generator's trunk lies in a 256th of its places."""
+"""A bright blob: more than this share of the energy of the generator's trunk lies in a 256th of its area."""
 COVERED = 1.0
 """A generator is told where it shows a smaller share of the toy world's kinds of scene than this. Of 64 of its own
 photographs a kind is missed once in a hundred times."""
@@ -67,7 +67,7 @@ def advice(means: Mapping[str, float]) -> list[str]:
             found.append(f"The {name}'s gradient is very large ({norm:.2g}): lower --learning-rate.")
     if has_blobs(means):
         found.append(
-            f"A 256th of the places of the generator's residual trunk holds {means[BLOBS]:.0%} of its energy, which "
+            f"A 256th of the area of the generator's residual trunk holds {means[BLOBS]:.0%} of its energy, which "
             "becomes bright blobs that stay: start another run --from the folder `sound` of this one, which holds the "
             "last network without them, and give it --spectral or a --discriminator-rate below --learning-rate; a run "
             "that starts without --from can be given --pad reflect as well."

@@ -263,6 +263,11 @@ def test_concentration_is_the_share_of_the_strongest_places():
     even[0, :, 5, 5] = 1e4
     assert float(concentration(even)) > 0.99
     assert float(concentration(torch.zeros(1, 4, 8, 8))) == 0
+    for size in ((1, 1), (8, 8), (12, 16), (16, 24), (33, 50)):  # of any number of places an even one has 1/256
+        assert float(concentration(torch.ones(1, 4, *size))) == pytest.approx(1 / 256)
+    one = torch.zeros(1, 4, 12, 16)
+    one[0, :, 5, 5] = 7
+    assert float(concentration(one)) == pytest.approx(192 / 256)
 
 
 def test_bright_blobs_are_told_and_the_last_sound_network_is_kept(tmp_path):

@@ -57,20 +57,24 @@ def saturated(pictures: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:
 
 
 FEW = 256
-"""One of so many places is looked at for what stands out."""
+"""This part of the area is looked at for what stands out."""
 
 
 @torch.no_grad()
 def concentration(features: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:
-    """How much of all the energy of features lies in the strongest 256th of their places: bright blobs hold most of it.
+    """How much of all the energy of features lies in the strongest 256th of their area: bright blobs hold most of it.
 
     A place has the sum of its features' squares. Where activations explode at few places they take over the statistics
     of instance norms, which leave next to nothing elsewhere; a norm bounds each feature, but not this share. The mean
-    over the batch, from 1/256, where all places are alike, to 1; healthy networks have some hundredths.
+    over the batch, from 1/256, where all places are alike, to 1; healthy networks have some hundredths. Of a place of
+    which only a part belongs to that area, such a part of its energy counts: of fewer than 256 places the share is at
+    most places / 256, so that below 128 nothing can be told.
     """
     energy = features.float().square().mean(1).flatten(1)
-    few = max(1, energy.shape[1] // FEW)
-    return (energy.topk(few).values.sum(1) / energy.sum(1).clamp(min=1e-12)).mean()
+    whole, part = divmod(energy.shape[1], FEW)
+    strongest = energy.topk(min(whole + 1, energy.shape[1])).values
+    few = strongest[:, :whole].sum(1) + strongest[:, -1] * (part / FEW)
+    return (few / energy.sum(1).clamp(min=1e-12)).mean()
 
 
 def period_of(height: int, width: int) -> int | None:
