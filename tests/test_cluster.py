@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from fractions import Fraction
@@ -200,6 +201,28 @@ def test_the_command_clusters_and_publishes_again(
     assert main(["cluster", str(run), "--data", str(data), "--clusters", "6"]) == 0
     assert fingerprint(TinyPainter.from_pretrained(run)) == before, "the same again"
     assert (run / "README.md").read_text() == card
+
+
+def test_photographs_are_brought_to_size_as_they_were_in_training(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Twice as wide as the network paints: a tree of 8 x 7 pixels is 1/55 of a window, and 1/110 of what was shrunk."""
+    made = []
+    for scene in scenes(3):
+        layout = scene.condition.layout
+        assert layout is not None and layout.instances is not None and scene.photo is not None
+        layout.classes[:, 22:30, 3:10], layout.instances[:, 22:30, 3:10] = TREE, 9
+        numbers = torch.cat([layout.instances, layout.instances + 10], 2)
+        wide = Layout(layout.classes.repeat(1, 1, 2), numbers)
+        made.append(Scene(Condition(wide), scene.photo.repeat(1, 1, 1, 2)))
+    data = written(tmp_path / "data", made)
+    for fit, told in ((None, "tree: none"), ("window", "tree: 1 clusters of"), ("stretch", "tree: none")):
+        if fit is not None:
+            (run / "run.json").write_text(json.dumps({"recipe": "Pix2PixHD", "fit": fit}))
+        assert main(["cluster", str(run), "--data", str(data)]) == 0
+        assert told in (said := capsys.readouterr().out) and f"({fit or 'stretch'})" in said
+    assert main(["cluster", str(run), "--data", str(data), "--fit", "window"]) == 0
+    assert "tree: 1 clusters of" in capsys.readouterr().out
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, get_args
 
 from tyro.conf import Positional
 
@@ -24,6 +25,7 @@ def run(arguments: Sequence[str]) -> int:
         split: str = "train",
         clusters: int = 10,
         least_area: str = "1/64",
+        fit: Literal["auto", "stretch", "crop", "window"] = "auto",
         seed: int = 0,
     ) -> int:
         """Find what styles objects have, by encoding the photographs of a data folder: clusters for each class.
@@ -37,17 +39,20 @@ def run(arguments: Sequence[str]) -> int:
             split: of it.
             clusters: for each class, where it has so many regions.
             least_area: regions that are not larger than this share of their picture are left out.
+            fit: how photographs are brought to the network's size; auto: as they were when the run was trained, and
+                stretched where there is no run.json beside the network.
             seed: of the clusters, and of which regions are kept of a class with very many.
         """
-        return _run(run, data, split, clusters, least_area, seed)
+        return _run(run, data, split, clusters, least_area, fit, seed)
 
     return flags.run(command, "photogram cluster", arguments)
 
 
-def _run(run: Path, data: Path, split: str, clusters: int, least_area: str, seed: int) -> int:
-    from photogram.data.folder import Folder
+def _run(run: Path, data: Path, split: str, clusters: int, least_area: str, fit: str, seed: int) -> int:
+    from photogram.data.folder import Fit, Folder
     from photogram.generator import CARD, WEIGHTS
     from photogram.recipes import load
+    from photogram.runfolder import read_settings
     from photogram.styled import StyledGenerator
     from photogram.styling import (
         area,
@@ -70,12 +75,17 @@ def _run(run: Path, data: Path, split: str, clusters: int, least_area: str, seed
     assert weights is not None, "else it could not be loaded"
     if not isinstance(network, StyledGenerator):
         raise UserError(f"{run}: holds a {type(network).__name__}, which has no styles; pix2pixhd has")
-    scenes = Folder(data, split, size=network.spec.size)
+    if fit == "auto":  # the encoder knows photographs at that scale
+        fit = (read_settings(run) or {}).get("fit")
+    how: Fit = next((known for known in get_args(Fit) if known == fit), "stretch")
+    scenes = Folder(data, split, size=network.spec.size, fit=how)
     check_fit(network, scenes.spec, str(data / split))
     found = find_styles(network, scenes, least_area=share, seed=seed)
     styles = cluster_styles(found, network.spec.num_classes, clusters, seed)
     lines = report(found, styles, network.spec, share)
-    made = f"of {found.scenes} photographs of {scenes.source}; regions above {share} of the picture, seed {seed}"
+    made = (
+        f"of {found.scenes} photographs of {scenes.source} ({how}); regions above {share} of the picture, seed {seed}"
+    )
     card = (run / CARD).read_text(encoding="utf-8") if (run / CARD).is_file() else f"# {type(network).__name__}\n"
     network = with_styles(network, styles)
     replace_published(network, run, card_with(card, [f"styles by `photogram cluster`, {made}", *lines]), weights)
