@@ -233,6 +233,13 @@ def test_coco_forms(tmp_path: Path, form: str) -> None:
     assert tree(source) == before
 
 
+def test_coco_maps_that_count_from_one_are_refused(tmp_path: Path) -> None:
+    save(photo(), tmp_path / "src/val_img/1.jpg")
+    save(blocks(1, 157, 182), tmp_path / "src/val_label/1.png")
+    with pytest.raises(UserError, match=r"1.png: label 182 .*known are 0..181 and 255"):
+        prepare_coco_stuff(tmp_path / "src", out=tmp_path / "out", quiet=True)
+
+
 def test_coco_objects_are_told_from_regions() -> None:
     labels = np.array([[0, 0, 3, 3, 156, 1, 1, 0]])
     numbers = np.array([[0, 0, 1, 1, 156, 1, 1, 0]])  # object 1 is a car (2 pixels of label 3) or bicycles (label 1)

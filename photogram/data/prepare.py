@@ -197,7 +197,7 @@ def _by_stem(folder: Path | None, suffixes: tuple[str, ...]) -> dict[str, Path]:
 
 def _read_coco(item: SourceScene) -> Labels:
     void = len(COCO_STUFF)
-    table = {i: i for i in range(void + 1)} | {255: void}
+    table = {i: i for i in range(void)} | {255: void}  # 182 is the last of maps that count from 1
     layout = renumber(item.layout, read_labels(item.layout), table, "0..181 and 255")
     numbers = read_objects(item)
     if numbers is None or numbers.shape != layout.shape:
