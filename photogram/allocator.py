@@ -1,4 +1,4 @@
-"""How the C library is told to manage memory; to be imported before torch, which it does not need."""
+"""How the C library is told to manage memory; it needs no torch, before which `keep_memory` is to be called."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def keep_memory(verb: str = "") -> None:
 def give_back() -> None:
     """From now on, return the largest buffers to the system when they are free: less memory, in more time.
 
-    A training of pix2pixHD at 1024 x 2048 with `checkpointing` took 9.0 GiB in its second step instead of 10.9, and a
-    third to a half more time (benchmarks/megapixel.md).
+    It holds until the process ends, and may come at any time. A training of pix2pixHD at 1024 x 2048 with
+    `checkpointing` took 9.0 GiB in its second step instead of 10.9, and a third to a half more time (LOG.md).
     """
     _tell((MMAP_MAX, 1 << 16), (MMAP_THRESHOLD, 32 << 20))  # 32 MiB is the most
 

@@ -283,10 +283,8 @@ class _Loop:
                 with where_it_helps(self.accelerator.device, _precision(self.accelerator)):
                     losses = self.training.step(scene, self.step * seen_a_step)
                 self._take_losses(losses, advance, before)
-                self.waited, self.worked = (
-                    self.waited + ready - before,
-                    self.worked + time.perf_counter() - ready,
-                )
+                self.waited += ready - before
+                self.worked += time.perf_counter() - ready
                 stop = self._all_stop()
                 if stop or self.step == self.plan.steps or self.step % self.plan.save_every == 0 or self._is_judged():
                     self.save()

@@ -290,6 +290,7 @@ def test_fewer_discriminators_than_before_are_refused(tmp_path):
     [
         ({"scales": 5}, "--scales 5: must be 1 to 4"),
         ({"freeze_epochs": 1}, "--freeze-epochs 1: without --enhancers"),
+        ({"freeze_epochs": 200, "enhancers": 1}, "--freeze-epochs 200: all must learn before epoch 200"),
         ({"train_encoder": False}, "there is no encoder"),
         ({"train_encoder": False, "features": "objects"}, "name one with --from"),
         ({"learning_rate": 0.0}, "--learning-rate 0.0"),
@@ -298,7 +299,9 @@ def test_fewer_discriminators_than_before_are_refused(tmp_path):
         ({"perceptual": "nothing.pth"}, "nothing.pth: no such file"),
         ({"detail_weight": 0.5}, "--detail-weight, --detail-epochs: are of --discriminator hybrid alone"),
         ({"detail_epochs": 5, "discriminator": "attention"}, "are of --discriminator hybrid alone"),
-        ({"attention_budget": 0}, "--attention-budget 0"),
+        ({"attention_budget": 0, "discriminator": "hybrid"}, "--attention-budget 0"),
+        ({"kv_pool": 2}, "--kv-pool, --detail-norm: are of --discriminator attention or hybrid alone"),
+        ({"attention_mode": "crop"}, "--attention-mode, .* are of --discriminator attention or hybrid alone"),
         ({"beta2": 1.0}, "--beta2 1.0"),
     ],
 )
@@ -314,6 +317,8 @@ def test_a_size_without_two_pixels_in_the_middle_is_refused_before_a_run_begins(
             Pix2PixHD(**TINY | {"downsamplings": 4}), Toy("train", size=size, count=4), tmp_path / "run", Plan(steps=1)
         )
     assert not (tmp_path / "run").exists()
+    # And what discriminators need: 24 for self-attention.
+    assert Pix2PixHD(**TINY).least_side() == 4 and Pix2PixHD(**TINY, discriminator="hybrid").least_side() == 24
 
 
 @pytest.mark.parametrize("game", ["vanilla", "lsgan", "hinge", "wgangp"])

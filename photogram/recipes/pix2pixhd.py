@@ -46,6 +46,7 @@ from photogram.nn.discriminators import (
     attention_facts,
     check_discriminators,
     discriminators,
+    least_side,
 )
 from photogram.nn.layout_conv import LayoutLevel
 from photogram.nn.multiscale import Framed, Windows
@@ -207,8 +208,19 @@ class Pix2PixHD:
         check_discriminators(self.discriminator, self.scales, self.strided, (1 << 20, 1 << 20))
         if self.discriminator != "hybrid" and (self.detail_weight, self.detail_epochs) != (1.0, 0):
             raise UserError("--detail-weight, --detail-epochs: are of --discriminator hybrid alone")
+        of_attention = (self.attention_mode, self.attention_budget, self.kv_pool, self.detail_norm)
+        if self.discriminator == "multiscale" and of_attention != ("full_image", BUDGET, 0, "none"):
+            raise UserError(
+                "--attention-mode, --attention-budget, --kv-pool, --detail-norm: are of --discriminator attention or "
+                "hybrid alone"
+            )
         if self.freeze_epochs and not self.enhancers:
             raise unfit("freeze_epochs", self.freeze_epochs, "without --enhancers there is nothing to freeze; give 0")
+        total = self.epochs + self.decay_epochs
+        if self.decay_epochs and self.freeze_epochs >= total:
+            raise unfit(
+                "freeze_epochs", self.freeze_epochs, f"all must learn before epoch {total}, the last; give less"
+            )
         if not self.train_encoder and self.features == "none":
             raise UserError("--no-train-encoder: there is no encoder; give --features objects or classes")
 
@@ -222,8 +234,9 @@ class Pix2PixHD:
         return 2 ** (self.downsamplings + self.enhancers)
 
     def least_side(self) -> int:
-        """Heights and widths are at least this: two pixels a side in the middle, which reflect and have a variance."""
-        return 2 * self.size_multiple()
+        """Heights and widths are at least this, for the discriminators, and for the generator's middle: two pixels a
+        side, which reflect and have a variance."""
+        return max(2 * self.size_multiple(), least_side(self.discriminator, self.scales))
 
     def network(self, spec: SceneSpec, encoder_shrink: int = 1) -> CoarseToFineGenerator:
         """The generator, untrained."""

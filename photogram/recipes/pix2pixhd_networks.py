@@ -110,7 +110,7 @@ class CoarseToFineGenerator(StyledGenerator):
         self.upsample: Upsample = upsample
         self.pyramid: Pyramid = pyramid
         self.attention = attention
-        self.pads_with_void = False  # it would get edges, which the frame of a picture has not, as training shows it
+        self.pads_with_void = False  # a border of void would be a border of an object, and training shows none there
         self.least_side = 2 * self.size_multiple  # blocks reflect, and have a variance, from two pixels a side on
         self.needs_objects = "objects" in (boundary, style_by if style_channels else "")
         channels = spec.num_classes + spec.image_channels + (boundary != "none") + style_channels

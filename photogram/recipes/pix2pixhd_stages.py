@@ -87,7 +87,8 @@ def _check_flags(where: str, source: CoarseToFineGenerator, generator: CoarseToF
 
 
 def _free(source: CoarseToFineGenerator, recipe: Stage) -> tuple[str, ...]:
-    """In what a generator may differ from the one that it goes on from: what that one has not got is of any form."""
+    """The arguments in which a generator may differ from its source: those of parts that the source lacks, and others
+    that change no weight."""
     free = ["enhancers", "encoder_shrink", "clusters", "pyramid", "attention"]
     free += [] if source.enhancers else ["enhancer_blocks"]
     free += [] if source.style_channels else ["style_by", "encoder_width"]
