@@ -147,6 +147,19 @@ def test_a_class_has_its_mean_style_until_styles_are_clustered():
     assert int(training.painter.style_counts.max()) == 3
 
 
+def test_weights_lie_in_memory_as_their_gradients_and_means_do():
+    """Else torch's fused Adam would move others than it means to, silently."""
+    training = start(features="objects", enhancers=1, scales=3)
+    training.step(scene(), 0)
+    for adam in (training.generator_adam, training.discriminator_adam):
+        held = [p for group in adam.param_groups for p in group["params"]]
+        assert any(p.stride() != torch.empty(p.shape).stride() for p in held), "some lie in channels last"
+        for p in held:
+            assert p.grad is not None
+            means = (adam.state[p][name] for name in ("exp_avg", "exp_avg_sq"))
+            assert all(other.stride() == p.stride() for other in (p.grad, *means))
+
+
 def test_the_enhancer_learns_alone_then_all_learn_and_every_rate_falls():
     """Check 10.5, and the fault of the published code (specification 9, number 1)."""
     recipe = {"enhancers": 1, "freeze_epochs": 1, "epochs": 2, "decay_epochs": 4, "feature_matching": 10.0}
