@@ -75,9 +75,8 @@ def _run(run: Path, data: Path, split: str, clusters: int, least_area: str, fit:
     assert weights is not None, "else it could not be loaded"
     if not isinstance(network, StyledGenerator):
         raise UserError(f"{run}: holds a {type(network).__name__}, which has no styles; pix2pixhd has")
-    if fit == "auto":  # the encoder knows photographs at that scale
-        fit = (read_settings(run) or {}).get("fit")
-    how: Fit = next((known for known in get_args(Fit) if known == fit), "stretch")
+    wanted = fit if fit != "auto" else (read_settings(run) or {}).get("fit")  # the encoder knows that scale
+    how: Fit = next((known for known in get_args(Fit) if known == wanted), "stretch")
     scenes = Folder(data, split, size=network.spec.size, fit=how)
     check_fit(network, scenes.spec, str(data / split))
     found = find_styles(network, scenes, least_area=share, seed=seed)
