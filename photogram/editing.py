@@ -80,7 +80,7 @@ class EditSession:
             instance maps it has no objects yet.
         things: the classes that have objects; None: those that the object numbers tell, see `photogram.edits.counted`.
             What is of another class is stuff, whatever number it carries. Give `things` where numbers cannot tell:
-            where every class has exactly one object, or the layout has no objects yet and is to get some.
+            where a class has one object alone (see there), or the layout has no objects yet and is to get some.
         seed: of what a generator draws that paints without styles.
         options: of such a generator.
         style: every object has the commonest style of its class, or one that is drawn by the seed.

@@ -111,8 +111,8 @@ def first_state(generator: Generator, layout: Layout, things: Collection[int] | 
     Args:
         generator: that paints from layouts alone.
         layout: one.
-        things: the classes that have objects; None: those that the numbers tell, see `counted`. They cannot tell where
-            every class has exactly one object: give `things` there.
+        things: the classes that have objects; None: those that the numbers tell, see `counted`. They cannot always
+            tell the only object of a class from stuff: give `things` there.
 
     Raises:
         UserError: where they do not fit each other, a class is unknown, or the generator needs object numbers.
@@ -168,8 +168,9 @@ def counted(
     4. Else every number counts.
 
     A crowd (cars that nobody counted) is of a class with objects where another car is counted, and is never what fills
-    a gap. Where every class has exactly one object, and nothing has number 0, numbers cannot tell objects from stuff:
-    rule 2 or 3 takes some or all of them for stuff. Such pictures need `things` of `first_state`.
+    a gap. Where no class but 0 has number 0, numbers cannot tell the only object of a class from stuff if its number is
+    the class's own index (rule 2), or below 1000 with no class that has two (rule 3): it is taken for stuff. Such
+    pictures need `things` of `first_state`.
 
     Args:
         classes: of each pixel.

@@ -1024,5 +1024,5 @@ def test_scenes_smaller_than_a_window_stop_a_training(world: Path):
             assert len(findings) == 6 and {f.kind for f in findings} == {"smaller-than-window"}
             assert {f.severity for f in findings} == {"error"}
             assert findings[0].path == str(world / "train/layouts/0.png")
-            assert f"smaller than the window of {size[0]} x {size[1]}; use a smaller --size" in findings[0].message
+            assert f"smaller than the window of {size[0]} x {size[1]}; use --fit crop" in findings[0].message
         assert only(found(world, quick=True, size=size, fit="crop")).kind == "smaller-than-asked"

@@ -235,6 +235,7 @@ def test_what_does_not_fit_is_refused_and_nothing_changed(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path.name: path.read_bytes() for path in run.iterdir()}
+    small = [Scene(Condition(Layout(*(m[:, :32] for m in s.condition.layout))), s.photo[:, :, :32]) for s in scenes(1)]
     flat = written(tmp_path / "flat", scenes(2), instances=False)
     assert "lacks instance maps" in refusal(capsys, run, "--data", flat)
     other = SceneSpec(spec().classes[:4], (48, 64))
@@ -244,9 +245,14 @@ def test_what_does_not_fit_is_refused_and_nothing_changed(
     assert "no split" in (said := refusal(capsys, run, "--data", data, "--split", "vla")) or "no such folder" in said
     assert "--clusters 0: must be 1 to 1000" in refusal(capsys, run, "--data", data, "--clusters", 0)
     assert "--seed -1" in refusal(capsys, run, "--data", data, "--seed", -1)
+    assert "use --fit crop" in refusal(capsys, run, "--data", written(tmp_path / "small", small), "--fit", "window")
     assert "--least-area 2" in refusal(capsys, run, "--data", data, "--least-area", 2)
     assert "give a smaller --least-area" in refusal(capsys, run, "--data", data, "--least-area", "0.9")
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    (run / "run.json").write_text("{")
+    said = refusal(capsys, run, "--data", data)
+    assert "run.json: cannot be read" in said and said.endswith("; say how photographs are brought to size with --fit")
+    assert main(["cluster", str(run), "--data", str(data), "--fit", "stretch"]) == 0
 
 
 def test_by_classes_no_instance_maps_are_needed(run: Path, tmp_path: Path) -> None:

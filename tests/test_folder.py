@@ -213,7 +213,7 @@ def test_a_scene_smaller_than_the_window_is_refused_by_name(coded):
     assert Folder(coded, size=NATIVE, fit="window")[0, 3].photo is not None
     assert Folder(coded, fit="window")[0, 3].photo is not None
     for size in ((61, 90), (60, 91)):
-        words = rf"layouts/a\.png: is 60 x 90, smaller than the window of {size[0]} x {size[1]}; use a smaller --size"
+        words = rf"layouts/a\.png: is 60 x 90, smaller than the window of {size[0]} x {size[1]}; use --fit crop"
         with pytest.raises(UserError, match=words):
             Folder(coded, size=size, fit="window")[0, 0]
         with pytest.raises(UserError, match=r"photos/a\.png: is 60 x 90, smaller"):

@@ -160,6 +160,26 @@ def test_weights_lie_in_memory_as_their_gradients_and_means_do():
             assert all(other.stride() == p.stride() for other in (p.grad, *means))
 
 
+def test_moments_that_lie_otherwise_are_laid_as_their_weights():
+    """As in states of versions in which no weights lay channels last."""
+
+    def otherwise(part: Any) -> Any:
+        if isinstance(part, Tensor):
+            return part.detach().clone(memory_format=torch.contiguous_format)
+        if isinstance(part, dict):
+            return {name: otherwise(value) for name, value in part.items()}
+        return [otherwise(value) for value in part] if isinstance(part, list) else part
+
+    first = start()
+    first.step(scene(), 0)
+    state = otherwise(first.state_dict())
+    second = start()
+    second.load_state_dict(state)
+    for training in (first, second):
+        training.step(scene(), 1)
+    assert not changed(second.painter, weights(first.painter)) and not changed(second.judges, weights(first.judges))
+
+
 def test_the_enhancer_learns_alone_then_all_learn_and_every_rate_falls():
     """Check 10.5, and the fault of the published code (specification 9, number 1)."""
     recipe = {"enhancers": 1, "freeze_epochs": 1, "epochs": 2, "decay_epochs": 4, "feature_matching": 10.0}
@@ -432,6 +452,15 @@ def test_a_stage_is_taken_up_from_a_run_with_its_discriminators(tmp_path):
     )
     said = (tmp_path / "g2" / "run.json").read_text()
     assert "2 taken from --from, 1 begun anew" in said
+
+
+def test_discriminators_more_without_an_enhancer_more_are_coarser(tmp_path):
+    first, folder = published(tmp_path / "first")
+    second = start(start_from=folder, state=first.state_dict(), scales=3)
+    fresh = start(scales=3).judges.scales
+    for here, there in zip(second.judges.scales, (*first.judges.scales, fresh[2]), strict=True):
+        assert not changed(here, weights(there))
+    assert second.facts()["discriminators"].startswith("2 taken from --from, 1 begun anew")
 
 
 def test_a_stage_with_a_frozen_encoder_goes_on_when_its_source_is_gone(tmp_path):

@@ -75,7 +75,12 @@ def _run(run: Path, data: Path, split: str, clusters: int, least_area: str, fit:
     assert weights is not None, "else it could not be loaded"
     if not isinstance(network, StyledGenerator):
         raise UserError(f"{run}: holds a {type(network).__name__}, which has no styles; pix2pixhd has")
-    wanted = fit if fit != "auto" else (read_settings(run) or {}).get("fit")  # the encoder knows that scale
+    wanted: object = fit
+    if fit == "auto":  # the encoder knows photographs at that scale
+        try:
+            wanted = (read_settings(run) or {}).get("fit")
+        except UserError as e:
+            raise UserError(f"{str(e).split(';')[0]}; say how photographs are brought to size with --fit") from None
     how: Fit = next((known for known in get_args(Fit) if known == wanted), "stretch")
     scenes = Folder(data, split, size=network.spec.size, fit=how)
     check_fit(network, scenes.spec, str(data / split))

@@ -379,7 +379,8 @@ def is_smaller(native: Size, window: Size) -> bool:
 
 def smaller_than(native: Size, window: Size) -> str:
     """What is wrong with a file that is smaller than the window, and what to do."""
-    return f"is {shape(native)}, smaller than the window of {shape(window)}; use a smaller --size or --fit crop"
+    small = f"is {shape(native)}, smaller than the window of {shape(window)}"
+    return f"{small}; use --fit crop, or train with a smaller --size"
 
 
 def check_window(native: Size, window: Size, path: Path) -> None:

@@ -68,7 +68,7 @@ def concentration(features: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:
     of instance norms, which leave next to nothing elsewhere; a norm bounds each feature, but not this share. The mean
     over the batch, from 1/256, where all places are alike, to 1; healthy networks have some hundredths. Of a place of
     which only a part belongs to that area, such a part of its energy counts: of fewer than 256 places the share is at
-    most places / 256, so that below 128 nothing can be told.
+    most places / 256, so that up to 128 it is never above a half.
     """
     energy = features.float().square().mean(1).flatten(1)
     whole, part = divmod(energy.shape[1], FEW)

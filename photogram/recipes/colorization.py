@@ -40,7 +40,7 @@ from photogram.nn.color import AB, as_trained, colored, seen_colors, seen_lightn
 from photogram.nn.color_bins import BINS, OVERALL, bin_of, overall_of, quarter, revealed
 from photogram.nn.hints import Hints, Spot, check_places, drawn, none, simulated, spots_of
 from photogram.nn.norms import BatchNorm, Statistics, share_statistics
-from photogram.optim import set_learning_rate
+from photogram.optim import load_adam, set_learning_rate
 from photogram.recipe import LearnsFrom, Run, start_from
 from photogram.recipes.fields import check_below_one, check_least, check_positive
 from photogram.scene import Condition, Scene, SceneSpec
@@ -383,7 +383,7 @@ class ColorizationTraining:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.learning.load_state_dict(state["generator"])
-        self.adam.load_state_dict(state["adam"])
+        load_adam(self.adam, state["adam"])
 
 
 def huber(ab: Float[Tensor, "n 2 h w"], photographed: Float[Tensor, "n 2 h w"]) -> Float[Tensor, ""]:

@@ -41,6 +41,7 @@ from photogram.nn.perceptual import (
 )
 from photogram.nn.strips import conv_of_upsampled
 from photogram.nn.trunks import weights_digest
+from photogram.optim import load_adam
 from photogram.recipe import LearnsFrom, Run, layouts_alone
 from photogram.recipes.fields import check_least, check_positive
 from photogram.scene import Condition, Layout, Scene, SceneSpec, class_difference, one_hot
@@ -400,7 +401,7 @@ class RegressionTraining:
                 "them back, or give another --out"
             )
         self.published_generator.load_state_dict(state["generator"])
-        self.adam.load_state_dict(state["adam"])
+        load_adam(self.adam, state["adam"])
         self.calibration.load_state_dict(state["calibration"])
 
     def _looks_through(self) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from photogram.generator import Generator
 from photogram.nn import diagnostics
 from photogram.nn.norms import NEW, follow_statistics, running_averages, share_statistics
-from photogram.optim import average_decay, ema
+from photogram.optim import average_decay, ema, load_adam
 from photogram.recipe import Run
 from photogram.scene import Scene
 
@@ -73,7 +73,10 @@ class OfParts(abc.ABC):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, part in self._parts().items():
-            part.load_state_dict(state[name])
+            if isinstance(part, torch.optim.Optimizer):
+                load_adam(part, state[name])
+            else:
+                part.load_state_dict(state[name])
 
 
 class Duel(OfParts):

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from photogram.errors import UserError, unfit
 from photogram.generator import Network, Reader
 from photogram.nn.trunks import IMAGENET, embedded_squeezenet, squeezenet_layers
-from photogram.optim import ema
+from photogram.optim import ema, load_adam
 from photogram.recipe import LearnsFrom, Run, start_from
 from photogram.scene import Scene, SceneSpec
 
@@ -251,7 +251,7 @@ class SegmenterTraining:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.learning.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["averaged"])
-        self.adam.load_state_dict(state["adam"])
+        load_adam(self.adam, state["adam"])
         self.pixels = state["pixels"]
 
 
