@@ -328,8 +328,8 @@ class Generator(Network, abc.ABC):
         if layout is not None:
             if self.needs_objects and layout.instances is None:
                 raise UserError(
-                    f"{name} was trained with instance maps; pass Layout(classes, instances), or put the layout's "
-                    "instance map into a folder `instances` beside that of the layouts"
+                    f"{name} was trained with instance maps; open them with the layout, as "
+                    "Layout.open(path, instances_path), or lay them into `instances/` beside the folder of layouts"
                 )
             check_layout(layout, self.spec)
         return condition

@@ -10,13 +10,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from photogram.advice import STEPS, advice, is_diagnostic
-from photogram.generator import Network, Reader, UnaskedGenerator
+from photogram.generator import Generator, Network, Reader, UnaskedGenerator
 from photogram.images import replacing
 from photogram.runlog import diagnostics_of
 
 _PAINTING = (
     'generator = photogram.load("this folder")',
     'photo = generator.sample(photogram.Layout.open("layout.png").resized(generator.spec.size), seed=0)',
+    'photogram.save(photo, "photo.png")',
+)
+_PAINTING_OBJECTS = (
+    'generator = photogram.load("this folder")',
+    'layout = photogram.Layout.open("layouts/a.png", "instances/a.png")  # classes, and object numbers',
+    "photo = generator.sample(layout.resized(generator.spec.size), seed=0)",
     'photogram.save(photo, "photo.png")',
 )
 _PAINTING_UNASKED = (
@@ -84,7 +90,7 @@ def _use(network: Network) -> Sequence[str]:
     if isinstance(network, UnaskedGenerator):
         return _PAINTING_UNASKED
     if not spec.image_channels:
-        return _PAINTING
+        return _PAINTING_OBJECTS if isinstance(network, Generator) and network.needs_objects else _PAINTING
     words = {
         "source": "layouts/a.png" if spec.num_classes else "image.png",  # whose image is inputs/a.png
         "suffix": "png" if spec.photo_channels in (1, 3) and spec.photo_bits < 32 else "tif",

@@ -81,6 +81,8 @@ def agree(out: Path, settings: dict[str, object], main: bool, defaults: Mapping[
                 "It is another folder, or its classes, layouts or photographs have changed since: bring it back, or go "
                 f"on from what was learned, with another --out and --from {out}"
             )
+        if differs.startswith("from = "):
+            advice += "; where a run goes on, the folder of --from need not be there any more"
         raise UserError(
             f"{out}: this run was started with {differs}; only --steps (to more) and --workers may differ. {advice}"
         )

@@ -180,10 +180,10 @@ def test_moments_that_lie_otherwise_are_laid_as_their_weights():
     assert not changed(second.painter, weights(first.painter)) and not changed(second.judges, weights(first.judges))
 
 
-def test_the_enhancer_learns_alone_then_all_learn_and_every_rate_falls():
+def test_the_enhancer_learns_alone_then_all_learn_and_every_rate_falls(tmp_path):
     """Check 10.5, and the fault of the published code (specification 9, number 1)."""
     recipe = {"enhancers": 1, "freeze_epochs": 1, "epochs": 2, "decay_epochs": 4, "feature_matching": 10.0}
-    training, one = start(**recipe), scene()
+    training, one = start(start_from=published(tmp_path / "g1")[1], **recipe), scene()
     inner = {n for n, _ in training.painter.named_parameters() if n.startswith("coarse")}
     outer = {n for n, _ in training.painter.named_parameters()} - inner
     rates = []
@@ -200,8 +200,9 @@ def test_the_enhancer_learns_alone_then_all_learn_and_every_rate_falls():
     assert rates[::4] == pytest.approx([2e-4, 2e-4, 2e-4, 1.5e-4, 1e-4, 5e-5])
 
 
-def test_an_encoder_that_learns_gets_its_gradient_through_what_is_frozen():
-    training, one = start(enhancers=1, freeze_epochs=1, features="objects"), scene()
+def test_an_encoder_that_learns_gets_its_gradient_through_what_is_frozen(tmp_path):
+    _, folder = published(tmp_path / "g1", features="objects")
+    training, one = start(start_from=folder, enhancers=1, freeze_epochs=1, features="objects"), scene()
     before = weights(training.painter)
     training.step(one, 0)
     moved = changed(training.painter, before)
@@ -266,7 +267,7 @@ def test_attention_may_join_a_generator_that_has_learned(tmp_path):
 @pytest.mark.parametrize(
     ("there", "here", "message"),
     [
-        ({"enhancers": 1}, {}, "has 1 enhancers, more than --enhancers 0"),
+        ({"enhancers": 1}, {}, "was trained with --enhancers 1, but this run has 0; give 1 or more"),
         ({}, {"width": 16}, "has width 8, not 16"),
         ({}, {"features": "objects"}, "was trained without styles, not with --features objects --feature-channels 3"),
         ({"features": "classes"}, {}, "was trained with --features classes --feature-channels 3; give it the same"),
@@ -333,8 +334,9 @@ def test_fewer_discriminators_than_before_are_refused(tmp_path):
         ({"detail_weight": 0.5}, "--detail-weight, --detail-epochs: are of --discriminator hybrid alone"),
         ({"detail_epochs": 5, "discriminator": "attention"}, "are of --discriminator hybrid alone"),
         ({"attention_budget": 0, "discriminator": "hybrid"}, "--attention-budget 0"),
-        ({"kv_pool": 2}, "--kv-pool, --detail-norm: are of --discriminator attention or hybrid alone"),
-        ({"attention_mode": "crop"}, "--attention-mode, .* are of --discriminator attention or hybrid alone"),
+        ({"kv_pool": 2}, "--kv-pool 2: is of self-attention; give --discriminator attention or hybrid with it"),
+        ({"attention_mode": "crop"}, "--attention-mode crop: is of self-attention"),
+        ({"freeze_epochs": 1, "enhancers": 1}, "--freeze-epochs 1: what would be frozen has learned nothing"),
         ({"beta2": 1.0}, "--beta2 1.0"),
     ],
 )
@@ -467,13 +469,18 @@ def test_a_stage_with_a_frozen_encoder_goes_on_when_its_source_is_gone(tmp_path)
     """To the last bit, with the encoder at half the size, and what was taken still in `run.json`."""
     data = Toy("train", size=SIZE, count=4)
     options: dict[str, Any] = {"workers": 0, "quiet": True, "precision": "fp32", "start_from": tmp_path / "g1"}
-    recipe = Pix2PixHD(**TINY, features="objects", enhancers=1, scales=3, train_encoder=False, average=10.0)
+    recipe = Pix2PixHD(
+        **{**TINY, "features": "objects", "enhancers": 1, "scales": 3, "average": 10.0},
+        **{"train_encoder": False, "freeze_epochs": 1},
+    )
     train(Pix2PixHD(**TINY, features="objects"), data, tmp_path / "g1", Plan(steps=2, **options | {"start_from": None}))
-    train(recipe, data, tmp_path / "whole", Plan(steps=4, **options))
-    train(recipe, data, tmp_path / "halves", Plan(steps=2, **options))
+    train(recipe, data, tmp_path / "whole", Plan(steps=6, **options))  # the enhancer alone for four of them
+    train(recipe, data, tmp_path / "halves", Plan(steps=3, **options))
     begun = json.loads((tmp_path / "halves" / "run.json").read_text())["found"]
     (tmp_path / "g1").rename(tmp_path / "elsewhere")
-    train(recipe, data, tmp_path / "halves", Plan(steps=4, **options))
+    with pytest.raises(UserError, match=r"Repeat the first command.*the folder of --from need not be there any more"):
+        train(recipe, data, tmp_path / "halves", Plan(steps=6, **options | {"start_from": tmp_path / "elsewhere"}))
+    train(recipe, data, tmp_path / "halves", Plan(steps=6, **options))
     whole, halves = (load(tmp_path / name) for name in ("whole", "halves"))
     assert isinstance(halves, CoarseToFineGenerator) and halves.encoder_shrink == 2
     assert whole.arguments() == halves.arguments()

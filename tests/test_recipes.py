@@ -174,7 +174,7 @@ SMALL: dict[str, Small] = {
         parameters={"CoarseToFineGenerator": 182_546_755 - 15 * 49 * 64},  # 20 classes in place of 35
         paper=CITYSCAPES,
         remembers={
-            **{"discriminator": "hybrid", "spectral": True, "average": 4.0, "freeze_epochs": 1},
+            **{"discriminator": "hybrid", "spectral": True, "average": 4.0},
             **{"epochs": 1, "decay_epochs": 2},
         },
         sums_over_processes=False,  # biases before instance norm have gradients that are rounding alone

@@ -18,6 +18,7 @@ from photogram.generator import Network
 from photogram.images import read_photo, write_image
 from photogram.nn.resnet import ResNetGenerator
 from photogram.rasters import raster_form
+from photogram.recipes.pix2pixhd_networks import CoarseToFineGenerator
 from photogram.report import model_card, write_report
 from photogram.scene import Condition, Layout, Scene, SceneSpec, draw, to_pixels
 from photogram.sheets import scene_sheet, scene_tiles, sheet
@@ -270,6 +271,19 @@ def test_the_code_of_the_model_card_runs(run, tmp_path, monkeypatch):
 
 
 # --- sheets ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_code_of_the_card_of_a_network_of_objects_runs(tmp_path, monkeypatch):
+    spec = SceneSpec(CLASSES, (16, 16), instances=True)
+    network = CoarseToFineGenerator(spec=spec, width=4, downsamplings=1, blocks=1)
+    network.save_pretrained(tmp_path / "this folder", card=model_card(network, {}))
+    for part in ("layouts", "instances"):
+        (tmp_path / part).mkdir()
+        write_image(np.zeros((20, 24), np.uint8), tmp_path / part / "a.png")
+    _, code, _ = (tmp_path / "this folder/README.md").read_text(encoding="utf-8").split("```", 2)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code.removeprefix("python\n"), "card", "exec"), {})  # noqa: S102
+    assert read_photo(tmp_path / "photo.png").shape == (16, 16, 3)
 
 
 @pytest.mark.parametrize(

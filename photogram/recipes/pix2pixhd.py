@@ -84,7 +84,7 @@ class Pix2PixHD:
     width: int = 64
     """Features of the coarse generator at its full size; each enhancer has half as many as the network before it."""
     enhancers: int = 0
-    """Local enhancers around the coarse generator, each for twice the size: 0 at first, then 1 or 2 with --from."""
+    """Local enhancers around the coarse generator, each for twice the size: 0, then one more with each --from."""
     downsamplings: int = 4
     """Halvings of the coarse generator; sizes are multiples of 2^(downsamplings + enhancers)."""
     blocks: int = 9
@@ -120,7 +120,8 @@ class Pix2PixHD:
     """Who judges: patch discriminators at several scales; one with self-attention; or that one at full size and patch
     discriminators at the others."""
     scales: int = 2
-    """How many discriminators, each at half the size of the one before: 2, and 3 with an enhancer."""
+    """How many discriminators, each at half the size of the one before; give one more with each enhancer, 3 with the
+    first."""
     strided: int = 3
     """Halvings in each of them; 3 see patches of 70 pixels of their scale."""
     discriminator_width: int = 64
@@ -208,12 +209,10 @@ class Pix2PixHD:
         check_discriminators(self.discriminator, self.scales, self.strided, (1 << 20, 1 << 20))
         if self.discriminator != "hybrid" and (self.detail_weight, self.detail_epochs) != (1.0, 0):
             raise UserError("--detail-weight, --detail-epochs: are of --discriminator hybrid alone")
-        of_attention = (self.attention_mode, self.attention_budget, self.kv_pool, self.detail_norm)
-        if self.discriminator == "multiscale" and of_attention != ("full_image", BUDGET, 0, "none"):
-            raise UserError(
-                "--attention-mode, --attention-budget, --kv-pool, --detail-norm: are of --discriminator attention or "
-                "hybrid alone"
-            )
+        for name in ("attention_mode", "attention_budget", "kv_pool", "detail_norm"):
+            value = getattr(self, name)
+            if self.discriminator == "multiscale" and value != getattr(type(self), name):
+                raise unfit(name, value, "is of self-attention; give --discriminator attention or hybrid with it")
         if self.freeze_epochs and not self.enhancers:
             raise unfit("freeze_epochs", self.freeze_epochs, "without --enhancers there is nothing to freeze; give 0")
         total = self.epochs + self.decay_epochs

@@ -34,6 +34,9 @@ class Stage(Protocol):
     @property
     def train_encoder(self) -> bool: ...
 
+    @property
+    def freeze_epochs(self) -> int: ...
+
     def network(self, spec: SceneSpec, encoder_shrink: int = 1) -> CoarseToFineGenerator: ...
 
 
@@ -52,12 +55,18 @@ def begun(recipe: Stage, run: Run) -> Begun:
     if run.start_from is None:
         if not recipe.train_encoder and not run.resumes:
             raise UserError("--no-train-encoder: the encoder must come from a run; name one with --from")
+        if recipe.freeze_epochs and not run.resumes:
+            raise UserError(
+                f"--freeze-epochs {recipe.freeze_epochs}: what would be frozen has learned nothing; name the run "
+                "of the coarser networks with --from, or give 0"
+            )
         return Begun(recipe.network(run.spec), {}, 0)
     source = CoarseToFineGenerator.from_pretrained(run.start_from)
     doublings = recipe.enhancers - source.enhancers
     if doublings < 0:
         raise UserError(
-            f"--from {run.start_from}: has {source.enhancers} enhancers, more than --enhancers {recipe.enhancers}"
+            f"--from {run.start_from}: was trained with --enhancers {source.enhancers}, but this run has "
+            f"{recipe.enhancers}; give {source.enhancers} or more"
         )
     generator = recipe.network(run.spec, 1 if recipe.train_encoder else source.encoder_shrink * 2**doublings)
     _check_flags(f"--from {run.start_from}", source, generator, recipe)
