@@ -105,13 +105,20 @@ def _whole(name: str, value: object) -> int:
         raise UserError(f"{name} {_short(value)}: must be an integer of at most 64 bits") from None
 
 
+def _label(name: str, value: object) -> int:
+    try:
+        return _index(value)
+    except TypeError:
+        raise UserError(f"{name} {_short(value)}: must be a class by its number, its id in classes.json") from None
+
+
 def _classes(name: str, value: object) -> frozenset[int]:
     """Numbers of classes."""
     try:
         listed = list(value) if isinstance(value, Set) else _items(value)
     except TypeError:
-        raise UserError(f"{name} {_short(value)}: must be a list of classes, each an integer") from None
-    return frozenset(_whole(name, label) for label in listed)
+        raise UserError(f"{name} {_short(value)}: must be a list of classes, each by its number") from None
+    return frozenset(_label(name, label) for label in listed)
 
 
 def _seed(name: str, value: object) -> int:
@@ -241,7 +248,8 @@ def _truth(name: str, value: object) -> bool:
 
 
 CHECKS: Mapping[str, _Check] = {
-    **dict.fromkeys(("x", "y", "dx", "dy", "width", "label", "divisor", "least"), _whole),
+    **dict.fromkeys(("x", "y", "dx", "dy", "width", "divisor", "least"), _whole),
+    "label": _label,
     **dict.fromkeys(("region", "source", "into"), _region),
     "regions": _regions,
     "position": _position,

@@ -18,6 +18,7 @@ from photogram.images import PIXEL_LIMIT, replacing
 from photogram.outputs import writing
 
 FORMAT = 1
+_ZIP = b"PK"  # how archives begin
 SUFFIX = ".npz"
 _ARRAYS = ("classes", "instances", "regions", "styles", "defaults", "session")
 _MOST = 8 * PIXEL_LIMIT  # bytes of a session's arrays; classes and numbers take 5 a pixel
@@ -35,6 +36,8 @@ def write_session(path: str | Path, state: State, about: Mapping[str, object]) -
         UserError: where it cannot be written, or is called otherwise.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; give a file in it, such as {path / 'edit.npz'}")
     if path.suffix != SUFFIX:
         raise UserError(f"{path}: sessions are .npz files; call it {path.with_suffix(SUFFIX).name}")
     regions = sorted(state.styles)
@@ -87,6 +90,9 @@ def read_session(path: str | Path) -> tuple[State, dict[str, Any]]:
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a session, once it is known how much there is of them."""
     try:
+        with path.open("rb") as file:
+            if file.read(len(_ZIP)) != _ZIP:  # said by itself: such a file is another one, and not damaged
+                raise UserError(f"{path}: is no edit session; give a .npz that EditSession.save wrote")
         with zipfile.ZipFile(path) as archive:
             listed = {entry.filename: entry.file_size for entry in archive.infolist()}
         if set(listed) != {f"{name}.npy" for name in _ARRAYS} or sum(listed.values()) > _MOST:

@@ -3,7 +3,7 @@
 The edit session of specification 4.7 on T.-C. Wang et al., "High-Resolution Image Synthesis and Semantic Manipulation
 with Conditional GANs", CVPR 2018. Nothing of it knows a window or a browser.
 
-    session = EditSession(generator, Layout.open("layout.png", "instances.png"))
+    session = EditSession(generator, Layout.open("layout.png", "instances.png"), things=range(24, 34))
     car = session.add(mask, label=26, position=(300, 120))
     session.set_style(car, 3)
     photo = session.render().photo
@@ -78,9 +78,10 @@ class EditSession:
         generator: any that paints from layouts alone. Where it is a `StyledGenerator` with styles, objects have some.
         layout: one, of classes that the generator knows, as `Layout.open(path, instances_path)` reads it; without
             instance maps it has no objects yet.
-        things: the classes that have objects; None: those that the object numbers tell, see `photogram.edits.counted`.
-            What is of another class is stuff, whatever number it carries. Give `things` where numbers cannot tell:
-            where a class has one object alone (see there), or the layout has no objects yet and is to get some.
+        things: the classes that have objects; None: those that the object numbers of this very layout tell, see
+            `photogram.edit_numbers.counted`. What is of another class is stuff, whatever number it carries: in a street
+            of cars alone a new bus is stuff, and all buses one region. Give `things` where classes are to get
+            first objects (Cityscapes' official ones are range(24, 34)) or have one alone, which may look like stuff.
         seed: of what a generator draws that paints without styles.
         options: of such a generator.
         style: every object has the commonest style of its class, or one that is drawn by the seed.
@@ -224,7 +225,7 @@ class EditSession:
         """A stroke of a class; see `photogram.edits.brush`.
 
         Args:
-            label: the class.
+            label: the class; of one that `state.things` does not list, the stroke is stuff (see `things`).
             points: x and y of each, in pixels.
             width: the brush's diameter in pixels.
             into: the region that grows by it; None: of a class with objects, the stroke is a new one.
@@ -246,7 +247,8 @@ class EditSession:
         """Put a thing into the picture; see `photogram.edits.add`.
 
         Returns:
-            The new object; of a class without objects, the region that has grown.
+            The new object; of a class that `state.things` does not list, the region of stuff that has grown: two buses
+            would be one (see `things`).
         """
         vector = None if style is None else self._style(label, style)
         after, region = edits.add(self.state, mask, label, vector, position)
@@ -267,6 +269,8 @@ class EditSession:
 
     def relabel(self, region: Region, label: int) -> Region:
         """Give it another class, and that class's style; see `photogram.edits.relabel`.
+
+        Of a class that `state.things` does not list it becomes stuff, even where it was an object.
 
         Returns:
             What it is now.

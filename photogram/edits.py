@@ -16,6 +16,17 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Int32, Integer
 
+from photogram.edit_numbers import (
+    COUNTED,
+    LARGEST_NUMBER,
+    LEAST_NUMBER,
+    Region,
+    counted_of,
+    object_number,
+    pairs_of,
+    stuff_number,
+    zero_is_no_object,
+)
 from photogram.errors import UserError
 from photogram.generator import Generator
 from photogram.nn.regions import By
@@ -23,16 +34,10 @@ from photogram.scene import Layout, Size, check_layout
 from photogram.strokes import WIDEST, Box, box_of, nearest, stroke
 from photogram.styled import StyledGenerator
 
-Region = tuple[int, int]
-"""A class and an object number: an object; of a class that has none, all of it that carries the number, often 0."""
 Style = tuple[float, ...]
 """The numbers of a style, each a float32's."""
 Fill = int | Literal["nearest"]
 """What fills a gap: a class, or "nearest": each pixel becomes what the nearest pixel of stuff is."""
-COUNTED = 1000
-"""From here on numbers are of objects in Cityscapes' coding: class * 1000 + running number."""
-LEAST_NUMBER, LARGEST_NUMBER = -(1 << 31), (1 << 31) - 1
-"""Bounds of object numbers: they are kept in 32 bits."""
 LARGEST = 4
 """A scaled object's box is at most so many times as high and as wide as the frame."""
 
@@ -111,8 +116,8 @@ def first_state(generator: Generator, layout: Layout, things: Collection[int] | 
     Args:
         generator: that paints from layouts alone.
         layout: one.
-        things: the classes that have objects; None: those that the numbers tell, see `counted`. They cannot always
-            tell the only object of a class from stuff: give `things` there.
+        things: the classes that have objects; None: those that the numbers tell, see `photogram.edit_numbers.counted`.
+            They cannot always tell the only object of a class from stuff: give `things` there.
 
     Raises:
         UserError: where they do not fit each other, a class is unknown, or the generator needs object numbers.
@@ -136,8 +141,8 @@ def first_state(generator: Generator, layout: Layout, things: Collection[int] | 
             if not LEAST_NUMBER <= number <= LARGEST_NUMBER:
                 raise UserError(f"layout: object number {number}: must be {LEAST_NUMBER} to {LARGEST_NUMBER} (32 bits)")
         instances = numbers.numpy().astype(np.int32)
-    pairs = _pairs(classes, instances, spec.void)
-    found = _counted(pairs) if things is None else frozenset(things)
+    pairs = pairs_of(classes, instances, spec.void)
+    found = counted_of(pairs) if things is None else frozenset(things)
     unknown = sorted(label for label in found if not 0 <= label < spec.num_classes)
     if unknown:
         raise UserError(f"things: class {unknown[0]}, but there are only classes 0..{spec.num_classes - 1}")
@@ -147,64 +152,8 @@ def first_state(generator: Generator, layout: Layout, things: Collection[int] | 
         by = generator.style_by
         defaults = tuple(tuple(row) for row in generator.style_centres[:, 0].float().cpu().tolist())  # 0 without
     # Below 1000 a number may say a class; where 0 is of no object it never does, and objects go on from the last one.
-    fresh = max(1 if _zero_is_no_object(pairs) else COUNTED, int(instances.max()) + 1)
+    fresh = max(1 if zero_is_no_object(pairs) else COUNTED, int(instances.max()) + 1)
     return State(classes, instances, {}, defaults, found, spec.void, by, fresh)
-
-
-def counted(
-    classes: Integer[np.ndarray, "h w"], instances: Int32[np.ndarray, "h w"], void: int | None
-) -> frozenset[int]:
-    """The classes that have objects, as the numbers of a layout tell. Void is left out of it.
-
-    The first of these rules that fits the layout is taken:
-
-    1. A class other than 0 has number 0: so 0 is what is no object, and every other number counts one. COCO by our
-       preparers `coco-panoptic` and `coco-instances`, and the toy world, number objects 1, 2, ...
-    2. A class has its own index as number: so stuff and crowds have that, and every other number but 0 counts. This is
-       Cityscapes with its official classes (7 is road, and its number), and COCO by our preparer `coco-stuff`.
-    3. Each class has one number below 1000 at most, and no two classes the same: so numbers below 1000 are those that
-       classes had before they were renumbered, and only others count. This is Cityscapes with train ids (0 is road, its
-       number 7).
-    4. Else every number counts.
-
-    A crowd (cars that nobody counted) is of a class with objects where another car is counted, and is never what fills
-    a gap. Where no class but 0 has number 0, numbers cannot tell the only object of a class from stuff if its number is
-    the class's own index (rule 2), or below 1000 with no class that has two (rule 3): it is taken for stuff. Such
-    pictures need `things` of `first_state`.
-
-    Args:
-        classes: of each pixel.
-        instances: the number of each pixel.
-        void: the class of what nobody knows, which has no objects; or None.
-    """
-    return _counted(_pairs(classes, instances, void))
-
-
-def _pairs(
-    classes: Integer[np.ndarray, "h w"], instances: Int32[np.ndarray, "h w"], void: int | None
-) -> frozenset[Region]:
-    """All pairs of class and number that are there, but for void."""
-    keys = ((classes.astype(np.int64) << 32) + instances - LEAST_NUMBER).reshape(-1)
-    keys = np.unique(keys[np.flatnonzero(np.diff(keys, prepend=keys[0] - 1))])  # of each run of pixels one is enough
-    pairs = ((key >> 32, (key & 0xFFFFFFFF) + LEAST_NUMBER) for key in keys.tolist())
-    return frozenset((label, number) for label, number in pairs if label != void)
-
-
-def _zero_is_no_object(pairs: Collection[Region]) -> bool:
-    """Rule 1 of `counted`. Number 0 of class 0 may say the class."""
-    return any(number == 0 != label for label, number in pairs)
-
-
-def _counted(pairs: Collection[Region]) -> frozenset[int]:
-    """`counted` of pairs without void."""
-    if _zero_is_no_object(pairs):
-        return frozenset(label for label, number in pairs if number)
-    if any(number == label for label, number in pairs):
-        return frozenset(label for label, number in pairs if number not in (0, label))
-    small = [pair for pair in pairs if 0 <= pair[1] < COUNTED]
-    labels, numbers = ({pair[part] for pair in small} for part in (0, 1))
-    say_classes = len(labels) == len(numbers) == len(small)
-    return frozenset(label for label, number in pairs if not (say_classes and 0 <= number < COUNTED))
 
 
 def brush(
@@ -214,7 +163,7 @@ def brush(
 
     Args:
         state: before.
-        label: the class.
+        label: the class; of one that `state.things` does not list, the stroke is stuff.
         points: x and y of each, finite.
         width: the brush's diameter, 1 to 1023.
         into: the region that grows by it; None: a new object, or, of a class without objects, what there is of it.
@@ -251,7 +200,8 @@ def add(
     Args:
         state: before.
         mask: its form.
-        label: its class.
+        label: its class. Of one that `state.things` lists, it is a new object; of another it is stuff, and joins what
+            there is of it, so that two that are added are one region.
         style: None is that of its class.
         position: x and y of the mask's first pixel; what lies outside the frame is cut off.
 
@@ -334,7 +284,7 @@ def scale(state: State, region: Region, factor: float, fill: Fill = "nearest") -
 
 
 def relabel(state: State, region: Region, label: int) -> tuple[State, Region]:
-    """Give a region another class, and that class's style.
+    """Give a region another class, and that class's style; of one that `state.things` does not list, it becomes stuff.
 
     Returns:
         The state after, and what it is now: of a class with objects, a new one; of another, a part of what there is.
@@ -374,31 +324,11 @@ def set_class_style(state: State, label: int, style: Style) -> State:
 
 
 def _number(state: State, label: int, hole: Bool[np.ndarray, "h w"] | None = None) -> int:
-    """The number of what is drawn of a class: of one with objects, the next; of another, the one that it has.
-
-    Stuff that is not there, or has several numbers, gets the first of 0, its class, 1, 2, ... with which `counted`
-    still finds the same classes: 0 where that is no object, its class in Cityscapes' official coding, with train ids a
-    number that no class has. So stuff that is drawn never changes what a layout tells that is written out.
-
-    Args:
-        state: before.
-        label: the class.
-        hole: pixels that do not count.
-    """
-    if label in state.things:
-        if state.fresh > LARGEST_NUMBER:
-            raise UserError(f"object {state.fresh}: there are no larger numbers; give objects smaller ones first")
-        return state.fresh
-    there = state.classes == label
-    if hole is not None:
-        there &= ~hole
-    first = np.unravel_index(there.argmax(), there.shape)
-    number = int(state.instances[first])
-    if there[first] and not (there & (state.instances != number)).any():
-        return number
-    pairs = _pairs(state.classes, state.instances, state.void)
-    found, candidates = _counted(pairs), () if label == state.void else (0, label, *range(1, COUNTED))
-    return next((n for n in candidates if _counted({*pairs, (label, n)}) == found), 0)
+    """The number of what is drawn of a class: of a new object, or of stuff, where pixels of a hole do not count."""
+    if label not in state.things:
+        return stuff_number(label, state.classes, state.instances, state.void, hole)
+    styled = state.styles if state.style_by == "objects" else ()
+    return object_number(label, state.classes, state.instances, state.void, styled, state.fresh)
 
 
 def _put(state: State, mask: Bool[np.ndarray, "h w"], region: Region) -> State:

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from photogram.errors import UserError
-from photogram.images import read_instances, read_labels, read_photo, resize_labels
+from photogram.images import read_instances, read_labels, read_photo, resize_labels, write_labels
 from photogram.rasters import write_raster
 
 Size = tuple[int, int]
@@ -192,6 +192,44 @@ class Layout(NamedTuple):
         if objects.shape != classes.shape:
             raise UserError(f"{instances}: is {shape(objects)}, but the layout {path} is {shape(classes)}")
         return Layout(torch.from_numpy(classes)[None], torch.from_numpy(objects)[None])
+
+    def save(self, path: str | Path, instances_path: str | Path | None = None) -> None:
+        """Write one layout as index image files, which `open` reads again, equal; each whole or not at all.
+
+        Args:
+            path: of the classes, .png (8 bits where all are below 256, else 16), .tif or .npy.
+            instances_path: of the object numbers: a .png holds 0..65535, a .tif or .npy 0..2147483647. None: they are
+                not written.
+
+        Raises:
+            UserError: for a batch, object numbers that are missing or that the file cannot hold, classes beyond
+                0..65535, another suffix, or a folder that cannot be written.
+        """
+        classes, numbers = self.classes, self.instances
+        if classes.shape[0] != 1 or not classes.numel():
+            raise UserError(f"{path}: holds one layout, but there are {list(classes.shape)}; give one, [1, h, w]")
+        least, most = int(classes.min()), int(classes.max())
+        if least < 0 or most > 65535:
+            raise UserError(f"{path}: class {least if least < 0 else most}: must be 0..65535")
+        if Path(path).suffix.lower() not in (".png", ".tif", ".tiff", ".npy"):  # before the other file is written
+            raise UserError(f"{path}: layouts are written as .png, .tif or .npy")
+        files = [(path, classes[0].cpu().numpy().astype(np.uint8 if most < 256 else np.int32))]
+        if instances_path is not None:
+            if numbers is None:
+                raise UserError(f"{instances_path}: the layout has no object numbers; leave this file out")
+            if numbers.shape != classes.shape:
+                raise UserError(
+                    f"{instances_path}: object numbers {list(numbers.shape)}, classes {list(classes.shape)}"
+                )
+            if Path(instances_path).absolute() == Path(path).absolute():
+                raise UserError(f"{path}: cannot hold classes and object numbers; give two files")
+            # First: where their file cannot hold them, neither is written.
+            files.insert(0, (instances_path, numbers[0].cpu().numpy().astype(np.int64)))
+        for file, integers in files:
+            try:
+                write_labels(integers, file)
+            except OSError as e:
+                raise UserError(f"{file}: cannot be written ({e.strerror or e})") from None
 
     @property
     def size(self) -> Size:
@@ -375,9 +413,18 @@ def save(photo: Float[Tensor, "n c h w"] | Float[Tensor, "c h w"], path: str | P
         bits: 8, 16, or 32 for floating point in [0, 1].
 
     Raises:
-        UserError: for a batch of several, an unknown suffix, a type of file that cannot hold the channels and bits, or
-            a folder that cannot be written.
+        UserError: for what is no photograph, a batch of several, an unknown suffix, a type of file that cannot hold the
+            channels and bits, or a folder that cannot be written.
     """
+    given: object = photo  # whatever its type should be
+    if not (isinstance(given, Tensor) and given.is_floating_point() and given.ndim in (3, 4)):
+        name = type(given).__name__
+        if isinstance(given, Layout):
+            raise UserError(f"{path}: is to be a photograph, but this is a Layout; it has a save of its own")
+        advice = "its .photo, or " if isinstance(getattr(given, "photo", None), Tensor) else ""
+        form = f" of {str(given.dtype).split('.')[-1]} {list(given.shape)}" if isinstance(given, Tensor) else ""
+        asked = f"give {advice}a floating-point tensor [c, h, w] or [1, c, h, w] in [-1, 1]"
+        raise UserError(f"{path}: is to be a photograph, but this is a {name}{form}; {asked}")
     if photo.ndim == 4 and photo.shape[0] != 1:
         raise UserError(f"save writes one photograph, but there are {photo.shape[0]}; index the batch first")
     if bits not in (8, 16, 32):

@@ -85,7 +85,7 @@ def test_arguments_of_other_kinds_are_refused_in_one_line(tmp_path: Path) -> Non
         "into 7: must be": lambda: any_(one).brush(CAR, [(1, 1)], 3, into=7),
         "regions 3: must be a list of regions": lambda: any_(one).sample_styles(1, 3),
         "seed -1: must be": lambda: any_(one).sample_styles(-1),
-        "label 'car': must be an integer": lambda: any_(one).relabel(LEFT, "car"),
+        "label 'car': must be a class by its number, its id in classes.json$": lambda: any_(one).relabel(LEFT, "car"),
         "fill 'foo': must be a class by its number, or 'nearest'": lambda: any_(one).remove(LEFT, fill="foo"),
         "factor '2': must be a number": lambda: any_(one).scale(LEFT, "2"),
         r"factor 1e\+300: must be at most 16, where it is 4 frames": lambda: any_(one).scale(LEFT, 1e300),
@@ -96,7 +96,9 @@ def test_arguments_of_other_kinds_are_refused_in_one_line(tmp_path: Path) -> Non
         "generator is a str; give a network that paints": lambda: EditSession(any_("runs/g2"), street()),
         "layout is a str; give a Layout": lambda: EditSession(network, any_("layout.png")),
         "things 'car': must be a list of classes": lambda: EditSession(network, street(), things=any_("car")),
-        "things 2.5: must be an integer": lambda: EditSession(network, street(), things=any_([2.5])),
+        "things 2.5: must be a class by its number, its id in classes.json$": lambda: EditSession(
+            network, street(), things=any_([2.5])
+        ),
         "seed 0.5: must be an integer": lambda: EditSession(network, street(), seed=any_(0.5)),
         "style 'best': must be common or drawn": lambda: EditSession(network, street(), style=any_("best")),
     }
