@@ -259,6 +259,13 @@ def test_what_is_wrong_is_said_with_what_it_must_be() -> None:
         ),
         "seed 9223372036854775808: must be an integer of 0 or more": lambda: any_(one).sample_styles(1 << 63),
         "x 9223372036854775808: must be an integer of at most 64 bits": lambda: any_(one).at(1 << 63, 0),
+        "label 'road': must be a class by its number, its id in classes.json$": lambda: any_(one).brush(
+            "road", [(1, 1)], 3
+        ),
+        "things 'car': must be a class by its number": lambda: begin(network, street(), things=any_(["car"])),
+        "things 'car': must be a list of classes, each by its number$": lambda: begin(
+            network, street(), things=any_("car")
+        ),
         "strict 1: must be True or False": lambda: EditSession.load("a.npz", network, strict=any_(1)),
     }.items():
         with pytest.raises(UserError, match=said):

@@ -67,13 +67,21 @@ def test_files_that_are_no_sessions_are_refused(tmp_path: Path) -> None:
     whole = path.read_bytes()
     with pytest.raises(UserError, match=r"sessions are \.npz files; call it a\.npz"):
         edited().save(tmp_path / "a.zip")
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(UserError, match=r"runs: is a folder; give a file in it, such as .*runs.edit\.npz$"):
+        edited().save(tmp_path / "runs")
+    for name, bytes_ in (("e1.png", b"\x89PNG\r\n"), ("empty.npz", b""), ("a.npz", b"\x93NUMPY")):
+        (tmp_path / name).write_bytes(bytes_)
+        with pytest.raises(UserError, match=rf"{name}: is no edit session; give a \.npz that EditSession\.save wrote$"):
+            EditSession.load(tmp_path / name, painter())
     with pytest.raises(UserError, match=r"cannot be written"):
         edited().save(tmp_path / "nowhere" / "a.npz")
     with pytest.raises(UserError, match="cannot be read"):
         EditSession.load(tmp_path / "missing.npz", painter())
     for cut in (0, 1, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:cut])
-        with pytest.raises(UserError, match=r"street\.npz: (is|cannot)"):
+        said = r"is damaged or cut short" if cut > 1 else "is no edit session"
+        with pytest.raises(UserError, match=rf"street\.npz: {said}"):
             EditSession.load(path, painter())
 
 

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -257,6 +259,71 @@ def test_a_layout_opens_with_its_instances_or_says_why_not(tmp_path):
         Layout.open(tmp_path / "a.png", tmp_path / "j.png")
 
 
+@pytest.mark.parametrize("suffix", ("png", "tif", "npy"))
+@pytest.mark.parametrize(("most_class", "most_object"), ((34, 33005), (255, 255), (256, 65535), (65535, 1)))
+def test_a_layout_is_written_and_opened_again(tmp_path, suffix, most_class, most_object):
+    draws = np.random.default_rng(0)
+    classes = torch.from_numpy(draws.integers(0, most_class + 1, (1, 7, 9)).astype(np.int32))
+    objects = torch.from_numpy(draws.integers(0, most_object + 1, (1, 7, 9)))
+    classes[0, 0, 0], objects[0, 0, 0] = most_class, most_object
+    for kind in (torch.int32, torch.int64, torch.uint8) if most_class < 256 else (torch.int32, torch.int64):
+        first, second = tmp_path / f"a.{suffix}", tmp_path / f"i.{suffix}"
+        Layout(classes.to(kind), objects).save(first, second)
+        again = Layout.open(first, second)
+        assert again.instances is not None and again.instances.tolist() == objects.tolist()
+        assert again.classes.tolist() == classes.tolist()
+        assert again.classes.dtype == (torch.uint8 if most_class < 256 else torch.int32)
+    if suffix == "png":
+        with Image.open(tmp_path / "a.png") as a, Image.open(tmp_path / "i.png") as i:
+            assert a.mode == ("L" if most_class < 256 else "I;16") and i.mode == "I;16"
+    Layout(classes, objects).save(str(tmp_path / "alone.png"))
+    assert Layout.open(tmp_path / "alone.png").classes.tolist() == classes.tolist()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"a.{suffix}", "alone.png", f"i.{suffix}"]
+
+
+def test_numbers_of_32_bits_are_written_as_tiff(tmp_path):
+    layout = Layout(torch.zeros(1, 1, 3, dtype=torch.uint8), torch.tensor([[[0, 65536, 2**31 - 1]]]))
+    layout.save(tmp_path / "a.png", tmp_path / "i.tif")
+    again = Layout.open(tmp_path / "a.png", tmp_path / "i.tif")
+    assert again.instances is not None and torch.equal(again.instances.long(), layout.instances)
+
+
+def test_a_layout_that_cannot_be_written_is_refused_in_one_line_and_nothing_is(tmp_path):
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "folder.png").mkdir()
+    zeros = torch.zeros(1, 2, 2, dtype=torch.int32)
+    plain, alone = Layout(zeros, zeros), Layout(zeros)
+    cases = (
+        (
+            Layout(zeros.repeat(2, 1, 1)),
+            "a.png",
+            None,
+            "a.png: holds one layout, but there are [2, 2, 2]; give one, [1",
+        ),
+        (Layout(zeros[:0]), "a.png", None, "there are [0, 2, 2]"),
+        (Layout(zeros[:, :0]), "a.png", None, "there are [1, 0, 2]"),
+        (alone, "a.png", "i.png", "i.png: the layout has no object numbers; leave this file out"),
+        (plain, "a.jpg", "i.png", "a.jpg: layouts are written as .png, .tif or .npy"),
+        (plain, "a", "i.png", "a: layouts are written as"),
+        (plain, "a.png", "i.jpg", "i.jpg: label maps are written as .png, .tif or .npy"),
+        (plain, "a.png", "a.png", "a.png: cannot hold classes and object numbers; give two files"),
+        (Layout(zeros - 1, zeros), "a.png", "i.png", "a.png: class -1: must be 0..65535"),
+        (Layout(zeros + 65536, zeros), "a.tif", "i.png", "a.tif: class 65536: must be 0..65535"),
+        (Layout(zeros, zeros - 5), "a.png", "i.png", "i.png: cannot hold -5, but 0..65535"),
+        (Layout(zeros, zeros + 65536), "a.png", "i.png", "i.png: cannot hold 65536, but 0..65535; a .tif holds it"),
+        (Layout(zeros, zeros.long() + 2**31), "a.png", "i.tif", "i.tif: cannot hold 2147483648, but 0..2147483647"),
+        (Layout(zeros, zeros.long() + 2**32), "a.png", "i.npy", "i.npy: cannot hold 4294967296, but 0..2147483647"),
+        (plain, "a.png", "none/i.png", "none/i.png: cannot be written (No such file or directory)"),
+        (alone, "file/a.png", None, "file/a.png: cannot be written (Not a directory)"),
+        (alone, "folder.png", None, "folder.png: cannot be written (Is a directory)"),
+    )
+    for layout, path, instances, words in cases:
+        with pytest.raises(UserError) as caught:
+            layout.save(tmp_path / path, None if instances is None else tmp_path / instances)
+        assert words in str(caught.value) and "\n" not in str(caught.value)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.png"]
+
+
 def test_a_condition_has_the_size_of_what_it_holds():
     assert Condition().size is None
     assert Condition(image=torch.zeros(1, 2, 5, 7)).size == (5, 7)
@@ -409,6 +476,42 @@ def test_what_cannot_be_saved_is_refused_in_one_line(tmp_path):
             save(photo, tmp_path / name)
         assert words in str(caught.value) and "\n" not in str(caught.value)
     assert [p.name for p in tmp_path.iterdir()] == ["file"] and (tmp_path / "file").read_bytes() == b"old"
+
+
+OTHERS = """
+import numpy as np, torch
+from photogram.editing import Rendering
+from photogram.errors import UserError
+from photogram.scene import Condition, Layout, Scene, save
+photo, layout = torch.zeros(1, 3, 4, 4), Layout(torch.zeros(1, 4, 4, dtype=torch.uint8))
+for given in (
+    Rendering(photo, 0), Scene(Condition(layout), photo), layout, Scene(Condition(layout)), photo[0, 0], photo.byte(),
+    photo.numpy(), "a.png", None,
+):
+    try:
+        save(given, "a.png")
+    except UserError as e:
+        print(e)
+"""
+
+
+def test_what_is_no_photograph_is_told_what_to_give(tmp_path):
+    """In a process of its own, where nothing else looks at the types of arguments."""
+    asked = "a floating-point tensor [c, h, w] or [1, c, h, w] in [-1, 1]"
+    expected = [
+        f"Rendering; give its .photo, or {asked}",
+        f"Scene; give its .photo, or {asked}",
+        "Layout; it has a save of its own",
+        f"Scene; give {asked}",
+        f"Tensor of float32 [4, 4]; give {asked}",
+        f"Tensor of uint8 [1, 3, 4, 4]; give {asked}",
+        f"ndarray; give {asked}",
+        f"str; give {asked}",
+        f"NoneType; give {asked}",
+    ]
+    ran = subprocess.run([sys.executable, "-c", OTHERS], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.stdout.splitlines() == [f"a.png: is to be a photograph, but this is a {e}" for e in expected], ran.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_saving_onto_a_full_disk_keeps_the_old_file(tmp_path, monkeypatch):
