@@ -213,7 +213,9 @@ class Layout(NamedTuple):
             raise UserError(f"{path}: class {least if least < 0 else most}: must be 0..65535")
         if Path(path).suffix.lower() not in (".png", ".tif", ".tiff", ".npy"):  # before the other file is written
             raise UserError(f"{path}: layouts are written as .png, .tif or .npy")
-        files = [(path, classes[0].cpu().numpy().astype(np.uint8 if most < 256 else np.int32))]
+        files: list[tuple[str | Path, np.ndarray]] = [
+            (path, classes[0].cpu().numpy().astype(np.uint8 if most < 256 else np.int32))
+        ]
         if instances_path is not None:
             if numbers is None:
                 raise UserError(f"{instances_path}: the layout has no object numbers; leave this file out")

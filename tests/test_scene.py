@@ -285,7 +285,7 @@ def test_numbers_of_32_bits_are_written_as_tiff(tmp_path):
     layout = Layout(torch.zeros(1, 1, 3, dtype=torch.uint8), torch.tensor([[[0, 65536, 2**31 - 1]]]))
     layout.save(tmp_path / "a.png", tmp_path / "i.tif")
     again = Layout.open(tmp_path / "a.png", tmp_path / "i.tif")
-    assert again.instances is not None and torch.equal(again.instances.long(), layout.instances)
+    assert again.instances is not None and again.instances.tolist() == [[[0, 65536, 2**31 - 1]]]
 
 
 def test_a_layout_that_cannot_be_written_is_refused_in_one_line_and_nothing_is(tmp_path):
@@ -303,6 +303,7 @@ def test_a_layout_that_cannot_be_written_is_refused_in_one_line_and_nothing_is(t
         (Layout(zeros[:0]), "a.png", None, "there are [0, 2, 2]"),
         (Layout(zeros[:, :0]), "a.png", None, "there are [1, 0, 2]"),
         (alone, "a.png", "i.png", "i.png: the layout has no object numbers; leave this file out"),
+        (Layout(zeros, zeros[:, :1]), "a.png", "i.png", "i.png: object numbers [1, 1, 2], classes [1, 2, 2]"),
         (plain, "a.jpg", "i.png", "a.jpg: layouts are written as .png, .tif or .npy"),
         (plain, "a", "i.png", "a: layouts are written as"),
         (plain, "a.png", "i.jpg", "i.jpg: label maps are written as .png, .tif or .npy"),
