@@ -235,7 +235,8 @@ def remove(state: State, region: Region, fill: Fill = "nearest") -> State:
         return _put(bare, hole, (fill, _number(state, fill, hole)))
     behind = np.ones(len(state.defaults), dtype=bool)  # by class
     behind[[*state.things, *([] if state.void is None else [state.void])]] = False
-    sources = behind[state.classes] & ~hole
+    sources = np.take(behind, state.classes, mode="clip")  # all are known: not looked at twice
+    sources &= ~hole
     if not sources.any():
         raise UserError(
             "fill nearest: there is nothing but objects to fill with; give a class, or begin the session with things=, "
@@ -334,7 +335,8 @@ def _number(state: State, label: int, hole: Bool[np.ndarray, "h w"] | None = Non
 def _put(state: State, mask: Bool[np.ndarray, "h w"], region: Region) -> State:
     """Pixels become a region's."""
     classes, instances = state.classes.copy(), state.instances.copy()
-    classes[mask], instances[mask] = region
+    np.copyto(classes, region[0], where=mask)
+    np.copyto(instances, region[1], where=mask)
     return replace(state, classes=classes, instances=instances, fresh=max(state.fresh, region[1] + 1))
 
 
