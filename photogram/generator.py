@@ -118,7 +118,8 @@ def read_config(folder: Path) -> dict[str, object]:
     """
     path = folder / CONFIG
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give the folder of a run or of a published network")
+        wrong = "is a file, not a folder" if folder.is_file() else "no such folder"
+        raise UserError(f"{folder}: {wrong}; give the folder of a run or of a published network")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

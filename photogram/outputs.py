@@ -17,6 +17,8 @@ def writing(out: Path, advice: str = "give another --out") -> Iterator[None]:
     try:
         yield
     except OSError as e:
+        if isinstance(e, FileExistsError | NotADirectoryError) and out.is_file():
+            raise UserError(f"{out}: is a file, not a folder; {advice}") from None
         raise UserError(f"{out}: cannot be written ({e.strerror or e}); {advice}") from None
 
 

@@ -179,6 +179,17 @@ def test_synthesize_from_a_folder_without_a_network(tmp_path: Path, capsys: pyte
     assert "config.json" in errors(capsys)
 
 
+@pytest.mark.parametrize("words", ["train crn --data TOY --out OUT --steps 1 --from FILE", "cluster FILE --data TOY"])
+def test_a_file_where_a_run_is_asked_for_is_called_a_file(
+    words: str, toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.png").touch()
+    places = {"FILE": tmp_path / "x.png", "TOY": toy, "OUT": tmp_path / "o"}
+    sizes = TINY if words.startswith("train") else []
+    assert main([*(str(places.get(word, word)) for word in words.split()), *sizes]) == 1
+    assert "x.png: is a file, not a folder; give the folder of a run" in errors(capsys)
+
+
 def test_from_hands_a_run_over(toy: Path, run: Path, tmp_path: Path) -> None:
     arguments = ["train", "crn", "--data", str(toy), "--out", str(tmp_path / "longer"), "--steps", "1", *TINY]
     arguments[arguments.index("--widths") + 4 : arguments.index("--widths") + 4] = ["8"]

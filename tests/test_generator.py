@@ -175,6 +175,9 @@ def test_an_argument_that_no_constructor_takes_is_refused_by_the_constructor_too
 def test_a_folder_that_does_not_exist_or_holds_nothing_is_named(tmp_path: Path):
     with pytest.raises(UserError, match="nowhere: no such folder"):
         load(tmp_path / "nowhere")
+    (tmp_path / "a.png").touch()
+    with pytest.raises(UserError, match=r"a\.png: is a file, not a folder; give the folder of a run"):
+        load(tmp_path / "a.png")
     with pytest.raises(UserError, match=r"config\.json: no such file; .* holds no published network"):
         load(tmp_path)
 

@@ -517,8 +517,9 @@ def test_missing_inputs(tmp_path: Path) -> None:
 
 def test_an_output_folder_that_cannot_be(painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    for out in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(UserError, match=rf"{out}: cannot be written \(.*\); give another --out") as caught:
+    outs = {"file": "is a file, not a folder", "file/below": r"cannot be written \(.*\)"}
+    for out, message in ((tmp_path / name, message) for name, message in outs.items()):
+        with pytest.raises(UserError, match=rf"{out}: {message}; give another --out") as caught:
             paint(painter, layouts, out)
         assert "\n" not in str(caught.value)
     assert (tmp_path / "file").read_text() == "in the way"
