@@ -26,6 +26,7 @@ SHEET, ANIMATION = "sheet.png", "animation.webp"
 Format = Literal["png", "jpg", "webp", "tif"]
 """Of paintings' files."""
 OF_8_BITS = ("jpg", "webp")
+_ALIKE = 3  # files that are named one by one, though the same is wrong with all of them
 _SUFFIXES = tuple(f".{format}" for format in get_args(Format))
 
 
@@ -142,6 +143,25 @@ class Places:
     def finished(self) -> int:
         """How many of the assigned are there already."""
         return sum(is_there(self.out / f"{name}.{self.format}") for name in self.names)
+
+
+def told_once(failures: Iterable[str]) -> list[str]:
+    """Failures for people: what is wrong with many files in the same words is one line.
+
+    Args:
+        failures: lines such as `FILE: what is wrong`.
+
+    Returns:
+        In their order; of more than `_ALIKE` with the same words the first alone, with how many other files there are.
+    """
+    alike: dict[str, list[str]] = {}
+    for line in failures:
+        alike.setdefault(line.partition(": ")[2] or line, []).append(line)
+    lines: list[str] = []
+    for words, those in alike.items():
+        first = those[0].removesuffix(f": {words}")
+        lines += those if len(those) <= _ALIKE else [f"{first} and {len(those) - 1:,} other files: {words}"]
+    return lines
 
 
 @contextmanager

@@ -55,6 +55,7 @@ from photogram.paintings import (
     begun,
     bits_for,
     format_for,
+    told_once,
     write_paintings,
 )
 from photogram.precision import Precision, check_precision
@@ -97,7 +98,7 @@ class Summary:
         counts = f"painted {self.painted} in {self.seconds:.1f} s ({self.precision})"
         counts += f", {self.skipped} finished before" if self.skipped else ""
         counts += f", {self.failed} failed:" if self.failures else ""
-        return "\n".join([counts, *(f"  {line}" for line in self.failures)])
+        return "\n".join([counts, *(f"  {line}" for line in told_once(self.failures))])
 
 
 def item_seed(seed: int, name: str) -> int:
@@ -235,6 +236,15 @@ def _check(generator: Generator, seed: int, size: Size | str, precision: str, co
         check_rate(animate)
 
 
+def _require_objects(generator: Generator, condition: Condition, source: Path) -> None:
+    """Say of a file what `sample` would say of a layout in a program."""
+    if generator.needs_objects and condition.layout is not None and condition.layout.instances is None:
+        raise UserError(
+            f"{source}: has no instance map, and {type(generator).__name__} was trained with them; put instance maps "
+            "into a folder `instances` beside that of the layouts, under the same names"
+        )
+
+
 def fingerprint(generator: Generator) -> str:
     """The SHA-256 of the network's `model.safetensors`, from its weights: the file may be of a later step by now."""
     weights = {name: tensor.detach().contiguous() for name, tensor in generator.state_dict().items()}
@@ -340,7 +350,9 @@ class _Studio:
             else:
                 try:
                     size = None if isinstance(self.size, str) else self.size
-                    yield place, open_condition(place.source, self.generator.spec, size)
+                    condition = open_condition(place.source, self.generator.spec, size)
+                    _require_objects(self.generator, condition, place.source)
+                    yield place, condition
                 except UserError as e:
                     yield e
 

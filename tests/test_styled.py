@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,14 @@ import torch
 from PIL import Image
 from tiny_painter import CAR, ROAD, SKY, TREE, TinyPainter, painter, spec, street
 
+import photogram.recipes
+from photogram.cli import main
 from photogram.collecting import Item
 from photogram.errors import UserError
 from photogram.images import write_image
 from photogram.nn.regions import spread
-from photogram.scene import Layout, to_pixels
+from photogram.paintings import told_once
+from photogram.scene import Layout, to_pixels, write_classes
 from photogram.styled import StyledGenerator, StyleOptions
 from photogram.synthesis import item_seed, synthesize
 
@@ -162,6 +166,55 @@ def test_synthesize_files_each_style_and_a_sheet_of_them(tmp_path: Path) -> None
     assert (again.painted, again.skipped) == (0, 1)
     with pytest.raises(UserError, match="was begun with options"):
         synthesize(network, [Item(layout, "a")], out, seed=4, precision="fp32", quiet=True)
+
+
+@pytest.fixture
+def of_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A published network that needs instance maps."""
+    monkeypatch.setattr(TinyPainter, "needs_objects", True)
+    monkeypatch.setattr(photogram.recipes, "kind", lambda folder: TinyPainter)
+    painter().save_pretrained(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def many(folder: Path, count: int) -> Path:
+    """The street so many times, without instance maps."""
+    one = written(folder)
+    shutil.rmtree(folder / "instances")
+    for n in range(1, count):
+        shutil.copy(one, folder / "layouts" / f"{n}.png")
+    one.rename(folder / "layouts" / "0.png")
+    return folder / "layouts"
+
+
+def test_what_is_wrong_with_a_whole_folder_is_told_once_after_classes_that_differ(
+    of_objects: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layouts = many(tmp_path / "data" / "val", 5)
+    write_classes(spec().classes[:3], tmp_path / "data" / "classes.json")
+    assert main(["synthesize", str(of_objects), str(layouts), "--out", str(tmp_path / "out")]) == 1
+    classes, instances = [line for line in capsys.readouterr().err.splitlines() if line.startswith("photogram: ")]
+    assert classes.startswith(
+        f"photogram: {tmp_path / 'data' / 'classes.json'}: the network was trained on 5 classes, but the data has 3"
+    )
+    assert instances.startswith(f"photogram: {layouts / '0.png'} and 4 other files: has no instance map")
+    assert "folder `instances` beside that of the layouts" in instances and "Layout(" not in instances
+
+
+def test_classes_that_agree_are_not_told_and_few_files_are_named_each(
+    of_objects: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layouts = many(tmp_path / "data" / "val", 3)
+    write_classes(spec().classes, tmp_path / "data" / "classes.json")
+    assert main(["synthesize", str(of_objects), str(layouts), "--out", str(tmp_path / "out")]) == 1
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("photogram: ")]
+    assert [line.split(": ")[1] for line in said] == [str(layouts / f"{n}.png") for n in range(3)]
+
+
+def test_only_faults_in_the_same_words_are_told_once() -> None:
+    alike, other = [f"{n}.png: is empty" for n in range(1200)], ["a.png: is damaged", "no file at all"]
+    assert told_once([*alike[:2], *other, *alike[2:]]) == ["0.png and 1,199 other files: is empty", *other]
+    assert told_once([*alike[:3], *other]) == [*alike[:3], *other]
 
 
 def stands_in(page: np.ndarray, tile: np.ndarray) -> bool:

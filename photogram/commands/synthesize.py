@@ -17,6 +17,7 @@ from photogram.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from photogram.scene import SceneSpec
     from photogram.synthesis import Choose
 
 
@@ -81,6 +82,7 @@ def _options_of(network: type[Any], folder: str) -> type[Any] | None:
 def _run_synthesis(asked: SynthesizeFlags, options: Any) -> int:
     from photogram.conditions import source_suffixes
     from photogram.generator import Generator
+    from photogram.paintings import told_once
     from photogram.recipes import load
     from photogram.recipes.crn import Choice
     from photogram.synthesis import collect, synthesize
@@ -88,6 +90,8 @@ def _run_synthesis(asked: SynthesizeFlags, options: Any) -> int:
     network = load(asked.run)
     if not isinstance(network, Generator):
         raise UserError(f"{asked.run}: holds a {type(network).__name__}, which paints nothing")
+    for words in _other_classes(network.spec, [Path(path) for path in asked.layouts if path != "-"]):
+        print(f"photogram: {words}", file=sys.stderr)
     best = isinstance(options, Choice) and options.candidates == "best"
     summary = synthesize(
         network,
@@ -105,10 +109,41 @@ def _run_synthesis(asked: SynthesizeFlags, options: Any) -> int:
         options=options,
         choose=_nearest() if best else None,
     )
-    for failure in summary.failures:
+    for failure in told_once(summary.failures):
         print(f"photogram: {failure}", file=sys.stderr)
     print(f"{asked.out}: {summary.painted} painted, {summary.skipped} were there, {summary.failed} failed")
     return 1 if summary.failures else 0
+
+
+def _other_classes(spec: SceneSpec, given: Sequence[Path]) -> list[str]:
+    """A line for each classes.json of the layouts that lists other classes than the network knows.
+
+    Only told: layouts whose numbers the network has are painted, though they mean something else to it.
+    """
+    from photogram.scene import SceneSpec, class_difference, read_classes
+
+    if not spec.num_classes:
+        return []
+    lines: dict[Path, str] = {}
+    for path in given:
+        folder = path.absolute() if path.is_dir() else path.absolute().parent
+        # Of DATA/SPLIT/layouts, DATA/SPLIT or DATA, the file is DATA/classes.json.
+        near = (above / "classes.json" for above in (folder, *folder.parents[:2]))
+        known = next((file for file in near if file.is_file()), None)
+        if known is None or known in lines:
+            continue
+        try:
+            classes = read_classes(known)
+        except UserError:  # painting asks for no more than the numbers
+            continue
+        unnamed = [one.name for one in spec.classes] == [f"class {n}" for n in range(len(classes))]  # as imported ones
+        differs = None if unnamed else class_difference(spec, SceneSpec(classes, spec.size))
+        if differs is not None:
+            lines[known] = (
+                f"{known}: the network {differs}, so that layouts mean other things to it; "
+                "`photogram prepare palette --map` sends the classes of other data to its own"
+            )
+    return list(lines.values())
 
 
 def _nearest() -> Choose:
