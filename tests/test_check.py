@@ -174,7 +174,15 @@ def test_instances_without_layout(world: Path):
 
 def test_instances_partly_missing(world: Path):
     (world / "train/instances/2.png").unlink()
-    expect(world, "instances-partly-missing", "warning", "train/instances/2.png", "1 of 4", "2", quick=True)
+    alone = "is missing, of 4 instance maps this one alone, so that none is used"
+    expect(world, "instances-partly-missing", "warning", "train/instances/2.png", alone, quick=True)
+    assert only(found(world)).message == alone, "the path names it"
+    (world / "train/instances/3.png").unlink()
+    other = "is missing, as is 1 other of 4 instance maps, so that none is used: 3"
+    expect(world, "instances-partly-missing", "warning", "train/instances/2.png", other, quick=True)
+    (world / "train/instances/1.png").unlink()
+    others = "is missing, as are 2 others of 4 instance maps, so that none is used: 2, 3"
+    expect(world, "instances-partly-missing", "warning", "train/instances/1.png", others, quick=True)
 
 
 def test_instances_in_one_split_only(world: Path):
@@ -602,6 +610,7 @@ def test_render_groups_cuts_and_counts(world: Path):
     text = shown(check(world, quiet=True))
     assert "channels of 8 bits" not in text, "as photographs are"
     assert "unknown-type (20)" in text and "00.txt" in text and "12 more of this kind" in text
+    assert f"`photogram check {world} --json` lists all" in text.replace("\n", ""), "train shows it too"
     assert "19.txt" not in text
     assert "[bold]1.png" in text, "names are no markup"
     assert "unlabelled (void)" in text and "24 x 32 (4)" in text
@@ -753,7 +762,7 @@ class Vandal:
 
     def damage_instances(self) -> None:
         (path := self.file("instances", "val")).unlink()
-        self.expect("instances-partly-missing", path, path.stem)
+        self.expect("instances-partly-missing", path, "so that none is used")
         crossed = {Path(path).stem for kind, path in self.before if kind == "instance-crosses-classes"}
         self.free.sort(key=lambda scene: scene[1] in crossed)  # one in which none crosses
         path = self.file("instances")

@@ -152,8 +152,12 @@ def _partly_missing(folder: Path, pairs: list[Pair]) -> Iterator[Finding]:
     missing = [pair.stem for pair in pairs if pair.instances is None]
     if not missing or len(missing) == len(pairs):
         return
-    names = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
-    message = f"is missing, as are {len(missing)} of {len(pairs)} instance maps, so that none is used: {names}"
+    others = missing[1:]  # the finding's path is the first
+    message = f"is missing, of {len(pairs)} instance maps this one alone, so that none is used"
+    if others:
+        names = ", ".join(others[:10]) + (f" and {len(others) - 10} more" if len(others) > 10 else "")
+        as_are = "as is 1 other" if len(others) == 1 else f"as are {len(others)} others"
+        message = f"is missing, {as_are} of {len(pairs)} instance maps, so that none is used: {names}"
     yield Finding("instances-partly-missing", "warning", str(folder / "instances" / f"{missing[0]}.png"), message)
 
 

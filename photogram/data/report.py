@@ -197,7 +197,8 @@ def _finding_lines(report: Report) -> Iterator[Text]:
         for finding in findings[:_LINES]:
             yield Text(f"  {_brief(finding, report.root)}")
         if len(findings) > _LINES:
-            yield Text(f"  and {len(findings) - _LINES:,} more of this kind; --json lists all")
+            rest = f"{len(findings) - _LINES:,} more of this kind"
+            yield Text(f"  and {rest}; `photogram check {report.root} --json` lists all")
 
 
 def _brief(finding: Finding, root: str) -> str:
