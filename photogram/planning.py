@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from photogram.amounts import GB, amount, duration
+from photogram.amounts import GB, amount
 from photogram.errors import UserError, flag
 from photogram.interrupts import terminating_cleanly
 from photogram.scene import SceneSpec, Size
@@ -178,34 +178,56 @@ Measure = Callable[..., Need | None]
 """`dry_run`, of a training until a part, which it knows unless it is told."""
 
 
-def remembering(last: str = "saving", tell: Callable[[str], object] = lambda line: None) -> Measure:
+class Remembering:
     """`dry_run` until a part, which measures each training once: what it raised is raised again.
 
     Args:
         last: the part, where none is asked for.
-        tell: is given what is being measured, and what was found: of large trainings each takes minutes.
+        tell: is given what is being measured, and what was found: of large trainings each takes minutes. A refusal is
+            told where the work goes on after it, once; else it is what is raised.
     """
-    known: dict[tuple[Asked, str], Need | UserError | Unmeasured | None] = {}
 
-    def measure(asked: Asked, until: str = last) -> Need | None:
-        if (asked, until) not in known:
+    def __init__(self, last: str = "saving", tell: Callable[[str], object] = lambda line: None):
+        self.last, self.tell = last, tell
+        self.known: dict[tuple[Asked, str], Need | UserError | Unmeasured | None] = {}
+        self.refused: dict[str, str] = {}
+
+    def __call__(self, asked: Asked, until: str | None = None) -> Need | None:
+        key = asked, until or self.last
+        if key not in self.known:
             height, width = asked.spec.size
             what = f"{height} x {width}, batch {asked.batch_size}, {asked.precision}"
             what += ", checkpointing" if getattr(asked.recipe, "checkpointing", False) else ""
-            tell(f"measuring {what}")
+            self.tell(f"measuring {what}")
             try:
-                known[asked, until] = found = dry_run(asked, until)
+                self.known[key] = found = dry_run(*key)
                 needs = "more than there is here" if found is None else f"{amount(found.peak)}, {found.seconds:.2f} s"
-                tell(f"{what}: {needs}" + (" a step" if found is not None else ""))
+                self.say(f"{what}: {needs}" + (" a step" if found is not None else ""))
             except (UserError, Unmeasured) as e:
-                known[asked, until] = e
-                tell(f"{what}: {'refused' if isinstance(e, UserError) else 'could not be measured'} ({e})")
-        found = known[asked, until]
+                self.known[key] = e
+                why = f"{'refused' if isinstance(e, UserError) else 'could not be measured'} ({e})"
+                self.refused.setdefault(why, what)
+        found = self.known[key]
         if isinstance(found, Exception):
             raise found
         return found
 
-    return measure
+    def say(self, *lines: str) -> None:
+        """Tell what was refused since, each reason once, and these lines."""
+        for line in (*(f"{what}: {why}" for why, what in self.refused.items() if what), *lines):
+            self.tell(line)
+        self.refused = dict.fromkeys(self.refused, "")
+
+    def smallest(self, asked: Asked) -> tuple[str, Need] | None:
+        """Of all that was measured the training that took least, and what changes `asked` into it."""
+        changes = [("", asked), *((change, other) for change, other, _ in ways(asked))]
+        those = [
+            (f"{change} {flag('size', need.size)}".strip(), need)
+            for (one, _), need in self.known.items()
+            for change, other in changes
+            if isinstance(need, Need) and one == other.at(one.spec.size)
+        ]
+        return min(those, key=lambda named: (named[1].peak, named[1].pixels), default=None)
 
 
 def smaller_needs(asked: Asked, shares: Sequence[float], measure: Measure) -> list[Need | None]:
@@ -338,8 +360,9 @@ def plan(asked: Asked, budget: int, room: int, tell: Callable[[str], object] = l
 
     Returns:
         As asked for first; where that does not fit, then every other way that is known and the largest size that fits.
+        Where nothing fits, the smallest that was measured is the last.
     """
-    measure = remembering(tell=tell)
+    measure = Remembering(tell=tell)
     first = need(asked, room, measure)
     found = [Way("", first, _within(first, budget), True)]
     if found[0].fits:
@@ -363,6 +386,10 @@ def plan(asked: Asked, budget: int, room: int, tell: Callable[[str], object] = l
         if _within(its, budget):
             break
         target = round(target * (0.9 if its is None else min(0.98, budget / its.peak)))  # as far as the line was wrong
+    measure.say()
+    least = None if any(way.fits for way in found) else measure.smallest(asked)
+    if least is not None and least[1] not in [way.need for way in found]:
+        found.append(Way(*least, False, False))
     return found
 
 
@@ -404,7 +431,7 @@ def refusal(asked: Asked, room: int, tell: Callable[[str], object]) -> str | Non
         UserError: where it cannot be started.
         Unmeasured: where that cannot be found out.
     """
-    measure = remembering("steps")
+    measure = Remembering("steps")
     first = quick_look(asked, room, measure)
     if _within(first, round(DOUBT * room)):
         return None
@@ -420,18 +447,3 @@ def refusal(asked: Asked, room: int, tell: Callable[[str], object]) -> str | Non
     could += [] if size is None else [flag("size", size)]
     advice = f"what fits: {' or '.join(could)}; " if could else "use a smaller --size; "
     return f"{said}; {advice}`photogram plan` tells more, and --no-check-memory tries all the same"
-
-
-def lines(found: Sequence[Way], steps: int | None) -> list[tuple[str, ...]]:
-    """A table's rows: the change, the peak, a step, the whole training, whether it fits."""
-    rows = []
-    for way in found:
-        name = way.change or "as asked for"
-        if way.need is None:
-            rows.append((name, "more than there is here", "-", "-", "no"))
-            continue
-        about = "" if way.need.measured else "about "
-        whole = "-" if steps is None else duration(steps * way.need.seconds)
-        row = (f"{about}{way.need.peak / GB:.2f} GB", f"{about}{way.need.seconds:.2f} s", whole)
-        rows.append((name, *row, "yes" if way.fits else "no"))
-    return rows

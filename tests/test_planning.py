@@ -22,6 +22,7 @@ from test_recipes import small
 from photogram import planning, room
 from photogram.amounts import GB, amount, duration, parse_memory
 from photogram.commands.dryrun import Imagined, peak, peak_and_forget
+from photogram.commands.plan import lines
 from photogram.data.folder import Folder
 from photogram.data.toy import write_toy
 from photogram.data.toy_layout import CLASSES
@@ -34,7 +35,6 @@ from photogram.planning import (
     Need,
     drawn,
     dry_run,
-    lines,
     plan,
     smaller_needs,
 )
@@ -154,7 +154,7 @@ def test_each_measurement_is_told_before_and_after_for_large_ones_take_minutes(m
     assert len(told) == 2 * len(set(machine.runs))  # each once
 
 
-def test_what_could_not_be_measured_is_told_once(monkeypatch):
+def test_what_could_not_be_measured_is_told_once_where_the_work_goes_on(monkeypatch):
     """Instead of silence after a line that says that it is being measured."""
     told = list[str]()
     reasons = [UserError("--size 96 192: too small"), planning.Unmeasured("it is broken")]
@@ -165,12 +165,44 @@ def test_what_could_not_be_measured_is_told_once(monkeypatch):
             raise reason
 
         monkeypatch.setattr(planning, "dry_run", fails)
-        measure = planning.remembering(tell=told.append)
-        for _ in range(2):
+        measure = planning.Remembering(tell=told.append)
+        for batch in (4, 4, 2):
             with pytest.raises(type(reason)):
-                measure(asked())
-        assert told == ["measuring 96 x 192, batch 4, fp32", f"96 x 192, batch 4, fp32: {said}"]
+                measure(asked(batch_size=batch))
+        assert told == [f"measuring 96 x 192, batch {batch}, fp32" for batch in (4, 2)]
+        monkeypatch.setattr(planning, "dry_run", lambda one, until: took(one, GB))
+        measure(asked(batch_size=1))
+        assert told[3:] == [f"96 x 192, batch 4, fp32: {said}", "96 x 192, batch 1, fp32: 1.0 GB, 1.00 s a step"]
+        monkeypatch.setattr(planning, "dry_run", fails)
+        with pytest.raises(type(reason)):
+            measure(asked(batch_size=8))
         told.clear()
+        measure.say()
+        assert told == [], "it was told"
+
+
+def test_what_is_raised_is_not_told_before(monkeypatch):
+    """A mistake that has nothing to do with the size is met at half the size, and again at the size itself."""
+    told = list[str]()
+
+    def refuses(one: Asked, until: str = "saving") -> Need | None:
+        raise UserError("no.json: no such file")
+
+    monkeypatch.setattr(planning, "dry_run", refuses)
+    with pytest.raises(UserError, match=r"no\.json"):
+        plan(asked(), FULL, FULL, told.append)
+    assert len(told) == 2 and not any("no.json" in line for line in told)
+
+
+def test_where_nothing_fits_the_smallest_that_was_measured_is_the_last(monkeypatch):
+    machine = Machine(10 * FULL)
+    ways = found(machine, 1000, monkeypatch)
+    needs = {run: 1000 + 10 * (0.4 if run[2] else 1) * (0.6 if run[3] == "bf16" else 1) * run[1] * run[0][0] * run[0][1]
+             for run in machine.runs}  # fmt: skip
+    least = min(needs, key=lambda run: needs[run])
+    assert ways[-1].change.endswith(f"--size {least[0][0]} {least[0][1]}") and not any(way.fits for way in ways)
+    assert ways[-1].need == replace(took(asked().at(least[0]), round(needs[least])), batch_size=least[1])
+    assert ("--checkpointing" in ways[-1].change) == least[2]
 
 
 def test_other_ways_are_named_with_what_they_need(monkeypatch):
@@ -204,9 +236,9 @@ def test_where_not_even_half_a_size_fits_that_is_said(monkeypatch):
 
 def test_a_table_says_what_is_measured_and_how_long_it_takes(monkeypatch):
     (only,) = found(Machine(10 * FULL), FULL, monkeypatch)
-    assert lines([only], 7200)[0] == ("as asked for", "0.00 GB", "1.00 s", "2.0 hours", "yes")
+    assert lines([only], 7200)[0] == ("as asked for", amount(FULL), "1.00 s", "2.0 hours", "yes")
     guess = replace(only, need=replace(only.need, measured=False))
-    assert lines([guess], None)[0] == ("as asked for", "about 0.00 GB", "about 1.00 s", "-", "yes")
+    assert lines([guess], None)[0] == ("as asked for", f"about {amount(FULL)}", "about 1.00 s", "-", "yes")
 
 
 def fussy(least: int, room: int = 100 * 10**9) -> Callable[..., Need | None]:
@@ -585,11 +617,13 @@ def test_the_command(tmp_path: Path, capsys, monkeypatch):
     (only,) = json.loads(capsys.readouterr().out)
     assert only["need"]["peak"] == max(only["need"]["peaks"].values()) > 0
     assert only["fits"] and only["need"]["measured"] and only["need"]["size"] == [32, 64]
-    monkeypatch.setattr(planning, "dry_run", lambda one, until="saving": took(one, GB))
+    monkeypatch.setattr(planning, "dry_run", lambda one, until="saving": took(one, GB + one.pixels * 2**20))
     assert main([*words, "--memory", "1MB"]) == 1
     said = capsys.readouterr().out
     assert "--checkpointing" in said and "9 steps" in said and "no" in said
     assert "within 1 MB" in said and "nothing of this makes it fit" in said and "learns the same" not in said
+    smallest = re.search(r"the smallest that was measured, (--size 16 32), takes 1\.5 GB; smaller networks", said)
+    assert smallest is not None and smallest[1] in said.split("nothing of this")[0], "it is in the table"
     assert main([*words, "--memory", "much"]) == 1 and "must be an amount" in capsys.readouterr().err
 
 

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from photogram import flags
 from photogram.commands.train import FROM, SIZE, check_window_has_size, parts_for, size_of_first
 from photogram.errors import UserError, unfit
+
+if TYPE_CHECKING:
+    from photogram.planning import Way
 
 
 @dataclass(frozen=True)
@@ -99,26 +102,53 @@ def _for_programs(way: Any) -> dict[str, Any]:
     return told
 
 
-def _show(found: Sequence[Any], asked: PlanFlags, budget: int) -> None:
+def _show(found: Sequence[Way], asked: PlanFlags, budget: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from photogram import planning
     from photogram.amounts import amount
 
     table = Table(title=f"within {amount(budget)}")
     whole = "the training" if asked.steps is None else f"{asked.steps:,} steps"
     for title in ("", "peak memory", "a step", whole, "fits"):
         table.add_column(title)
-    for row in planning.lines(found, asked.steps):
+    for row in lines(found, asked.steps):
         table.add_row(*row)
     console = Console()
     console.print(table)
     if any(way.need is not None and not way.need.measured for way in found):
         console.print("about: a line through two smaller sizes, since this one does not fit here")
-    if len(found) > 1:
-        same = [way.change for way in found[1:] if way.exact and way.fits]
-        if not any(way.fits for way in found):
-            console.print("nothing of this makes it fit; smaller networks and a smaller --size need less")
-        if same:
-            console.print(f"{', '.join(same)}: learns the same, in more time", highlight=False)
+    if not any(way.fits for way in found):
+        advice = "smaller networks and a smaller --size need less"
+        console.print(f"nothing of this makes it fit{_nearest(found)}; {advice}", highlight=False, soft_wrap=True)
+    same = [way.change for way in found[1:] if way.exact and way.fits]
+    if same:
+        console.print(f"{', '.join(same)}: learns the same, in more time", highlight=False)
+
+
+def lines(found: Sequence[Way], steps: int | None) -> list[tuple[str, ...]]:
+    """A table's rows: the change, the peak, a step, the whole training, whether it fits."""
+    from photogram.amounts import amount, duration
+
+    rows = []
+    for way in found:
+        name = way.change or "as asked for"
+        if way.need is None:
+            rows.append((name, "more than there is here", "-", "-", "no"))
+            continue
+        about = "" if way.need.measured else "about "
+        whole = "-" if steps is None else duration(steps * way.need.seconds)
+        row = (f"{about}{amount(way.need.peak)}", f"{about}{way.need.seconds:.2f} s", whole)
+        rows.append((name, *row, "yes" if way.fits else "no"))
+    return rows
+
+
+def _nearest(found: Sequence[Way]) -> str:
+    """How far off it is: the smallest that was measured."""
+    from photogram.amounts import amount
+
+    measured = [(way.need.peak, way) for way in found if way.need is not None and way.need.measured]
+    if not measured:
+        return ""
+    peak, least = min(measured, key=lambda one: one[0])
+    return f": the smallest that was measured, {least.change or 'as asked for'}, takes {amount(peak)}"
