@@ -236,11 +236,22 @@ def agree(
     """Write `synthesis.json`, or refuse to go on with a folder that was begun otherwise."""
     if started is None:
         return write_record(out / SETTINGS, {**settings, "source": None if source is None else str(source)})
+    if started.get("network") != settings["network"]:
+        raise UserError(f"{out}: {_other_network(started.get('source'), source)}; give another --out, or --overwrite")
     differs = difference(started, settings)
     if differs is not None:
         raise UserError(
             f"{out}: was begun with {differs}; repeat the first command, give another --out, or --overwrite"
         )
+
+
+def _other_network(before: object, now: str | Path | None) -> str:
+    """Why weights are not those that a folder was begun with, as far as is known; their hashes tell nobody anything."""
+    if before is None or now is None:
+        return "was begun with another network, or it has changed since (trained on, or clustered again)"
+    if before != str(now):
+        return f"was begun with the network in {before}, not that in {now}"
+    return f"was begun with the network in {now}, which has changed since (trained on, or clustered again)"
 
 
 def make_room(out: Path, started: dict[str, object], settings: Mapping[str, object], names: set[str]) -> None:

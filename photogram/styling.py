@@ -174,9 +174,8 @@ def cluster_styles(found: Found, classes: int, clusters: int = CLUSTERS, seed: i
         UserError: where no region of any class was large enough.
     """
     if not found.kept:
-        raise UserError(
-            f"none of the {sum(found.regions.values())} regions is large enough to be kept; give a smaller --least-area"
-        )
+        regions = _count(sum(found.regions.values()), "region")
+        raise UserError(f"none of {regions} is large enough to be kept; give a smaller --least-area")
     channels = len(next(iter(found.kept.values())).kept[0])
     centres = torch.zeros(classes, clusters, channels)
     counts = torch.zeros(classes, clusters, dtype=torch.int64)
@@ -210,12 +209,16 @@ def report(found: Found, styles: Styles, spec: SceneSpec, least_area: Fraction) 
         if reservoir is not None:
             number = int((styles.counts[label] > 0).sum())
             drawn = f", {len(reservoir.kept)} of them drawn" if reservoir.seen > len(reservoir.kept) else ""
-            lines.append(f"{one.name}: {number} clusters of {reservoir.seen} regions{drawn}")
+            lines.append(f"{one.name}: {_count(number, 'cluster')} of {_count(reservoir.seen, 'region')}{drawn}")
         elif there:
             lines.append(f"{one.name}: none; no region of {there} is larger than {least_area} of its picture")
         else:
             lines.append(f"{one.name}: none; it does not occur")
     return lines
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def card_with(card: str, lines: list[str]) -> str:

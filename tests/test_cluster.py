@@ -134,7 +134,7 @@ def test_the_network_takes_any_number_of_clusters_and_paints_as_before_otherwise
 
 def test_nothing_large_enough_is_told() -> None:
     found = find_styles(painter(), Scenes(scenes()), least_area=Fraction(9, 10), quiet=True)
-    with pytest.raises(UserError, match="none of the 30 regions is large enough"):
+    with pytest.raises(UserError, match="none of 30 regions is large enough"):
         cluster_styles(found, 5)
 
 
@@ -216,13 +216,16 @@ def test_photographs_are_brought_to_size_as_they_were_in_training(
         wide = Layout(layout.classes.repeat(1, 1, 2), numbers)
         made.append(Scene(Condition(wide), scene.photo.repeat(1, 1, 1, 2)))
     data = written(tmp_path / "data", made)
-    for fit, told in ((None, "tree: none"), ("window", "tree: 1 clusters of"), ("stretch", "tree: none")):
+    for fit, told in ((None, "tree: none"), ("window", "tree: 1 cluster of 3 regions"), ("stretch", "tree: none")):
         if fit is not None:
             (run / "run.json").write_text(json.dumps({"recipe": "Pix2PixHD", "fit": fit}))
         assert main(["cluster", str(run), "--data", str(data)]) == 0
         assert told in (said := capsys.readouterr().out) and f"({fit or 'stretch'})" in said
     assert main(["cluster", str(run), "--data", str(data), "--fit", "window"]) == 0
-    assert "tree: 1 clusters of" in capsys.readouterr().out
+    assert "tree: 1 cluster of 3 regions" in capsys.readouterr().out
+    alone = written(tmp_path / "alone", made[:1])
+    assert main(["cluster", str(run), "--data", str(alone), "--fit", "window"]) == 0
+    assert "tree: 1 cluster of 1 region\n" in capsys.readouterr().out
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

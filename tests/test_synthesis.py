@@ -407,11 +407,17 @@ def test_a_folder_is_painted_in_one_way(
 
 
 def test_another_network_is_refused(painter: CascadedRefinementNetwork, layouts: Path, tmp_path: Path) -> None:
-    paint(painter, layouts, tmp_path / "out")
+    paint(painter, layouts, tmp_path / "unknown")
+    paint(painter, layouts, tmp_path / "out", source="runs/a")
     with torch.no_grad():
         painter.to_rgb.weight[0, 0] += 1e-3
-    with pytest.raises(UserError, match=r'was begun with network = "[0-9a-f]{64}", not "[0-9a-f]{64}"'):
-        paint(painter, layouts, tmp_path / "out")
+    changed = r"changed since \(trained on, or clustered again\); give another --out, or --overwrite"
+    with pytest.raises(UserError, match=f"was begun with another network, or it has {changed}"):
+        paint(painter, layouts, tmp_path / "unknown")
+    with pytest.raises(UserError, match=f"was begun with the network in runs/a, which has {changed}"):
+        paint(painter, layouts, tmp_path / "out", source="runs/a")
+    with pytest.raises(UserError, match="was begun with the network in runs/a, not that in runs/b; give another"):
+        paint(painter, layouts, tmp_path / "out", source="runs/b")
 
 
 def test_overwriting_never_mixes(
