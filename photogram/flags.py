@@ -15,6 +15,7 @@ import tyro
 from photogram.errors import UsageError, nearest
 
 _TITLES = ("Value error", "Missing argument", "Invalid choice", "Unrecognized options", "Required options")
+_CHOICE = r"(?P<what>invalid choice '(?P<word>.*?)' for argument '.*?')\. Expected one of \((?P<known>.*?)\)"
 _SPOKEN = (
     (r"invalid literal for int\(\) with base 10: ('.*?')", r"\1 is no integer"),
     (r"could not convert string to float: ('.*?')", r"\1 is no number"),
@@ -134,4 +135,10 @@ def _reason(said: str, arguments: Sequence[str], known: list[str]) -> str:
     reason = " ".join(lines[: ends[0]] if ends else lines)
     for pattern, words in _SPOKEN:
         reason = re.sub(pattern, words, reason)
-    return reason.removeprefix("Error parsing ")
+    return re.sub(_CHOICE, _choice, reason.removeprefix("Error parsing ")).rstrip(".")
+
+
+def _choice(said: re.Match[str]) -> str:
+    """A choice that there is not, as a flag that there is not: with the nearest."""
+    known = [word for word in re.findall(r"'(.*?)'", said["known"]) if word != "None"]  # None is to leave it out
+    return f"{said['what']}{nearest(said['word'], known)}; there is {', '.join(known)}"

@@ -26,6 +26,14 @@ TRAIN = ["train", "crn", "--data", "x", "--out", "y"]
         ([*TRAIN, "--steps", "3", "--size", "48"], "--size: '48' is not INT INT"),
         (["synthesize", "a", "b", "--out", "c", "--size", "natve"], "--size: 'natve' is not INT INT or native"),
         ([*TRAIN, "--steps", "3", "--precision", "fp8"], "invalid choice 'fp8' for argument '--precision'"),
+        (
+            ["train", "pix2pixhd", *TRAIN[2:], "--steps", "3", "--features", "object"],
+            "'object' for argument '--features' (did you mean 'objects'?); there is none, objects, classes; `photogram",
+        ),
+        (
+            ["synthesize", "a", "b", "--out", "c", "--format", "jpeg"],
+            "invalid choice 'jpeg' for argument '--format' (did you mean 'jpg'?); there is ",
+        ),
         (["train", "cnr"], "unknown recipe 'cnr' (did you mean 'crn'?)"),
         (["train"], "give a recipe first"),
         (["prepare", "palete", "x", "--out", "y"], "unknown form 'palete' (did you mean 'palette'?)"),
@@ -42,7 +50,7 @@ def test_one_line_says_what_does_not_fit(words, said, capsys):
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and err.startswith("photogram: ")
     assert (said in err and "--help` says more" in err) or "there is" in err
-    assert not set("│╭╮╰╯─{}") & set(err)
+    assert not set("│╭╮╰╯─{}") & set(err) and ").;" not in err and "None" not in err
 
 
 @pytest.mark.parametrize(
