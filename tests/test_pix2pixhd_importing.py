@@ -11,8 +11,10 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from official_pix2pixhd import OfficialDiscriminator, OfficialEncoder, OfficialGenerator
 from official_translators import loud, saved
+from tiny_painter import painter
 from torch import nn
 
+from photogram.cli import main
 from photogram.data.known_classes import cityscapes_35
 from photogram.errors import UserError
 from photogram.interop.pix2pixhd import import_pix2pixhd, read_discriminator
@@ -89,3 +91,29 @@ def test_damaged_discriminators_are_named(tmp_path):
     (folder / JUDGES).write_bytes((folder / JUDGES).read_bytes()[:1000])
     with pytest.raises(UserError, match=r"discriminator\.safetensors: cannot be read"):
         go_on(folder)
+
+
+def test_what_is_not_there_is_asked_for_as_a_folder_or_a_file(tmp_path, capsys):
+    assert main(["import", "pix2pixhd", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'none'}: no such file or folder; give the folder of a training" in said
+    assert "or the .pth file of a generator" in said
+
+
+@pytest.mark.parametrize("source", ["crn", "pix2pix", "cyclegan", "pix2pixhd"])
+@pytest.mark.parametrize("name", ["", "model.safetensors", "config.json"])
+def test_a_network_of_ours_is_not_imported_but_used(tmp_path, capsys, source, name):
+    run = tmp_path / "run"
+    painter().save_pretrained(run)
+    assert main(["import", source, str(run / name), "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert f"{run / name}: is a network of photogram already and needs no import" in said
+    assert f"`photogram synthesize {run} LAYOUTS --out painted`" in said and not (tmp_path / "out").exists()
+
+
+def test_files_of_these_names_that_are_not_ours_are_no_network_of_ours(tmp_path, capsys):
+    """Other programs publish config.json and model.safetensors too."""
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert main(["import", "pix2pixhd", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert "has no latest_net_G.pth" in capsys.readouterr().err

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from tyro.conf import Positional
 
 from photogram import flags
+from photogram.collecting import is_there
+from photogram.errors import UserError
 
 if TYPE_CHECKING:
     from photogram.interop.pix2pixhd import Imported
@@ -23,7 +25,9 @@ def crn(checkpoint: Positional[Path], /, *, out: Path) -> int:
         out: the folder for the published network, new or empty.
     """
     from photogram.interop.crn import import_crn
+    from photogram.interop.files import refuse_ours
 
+    refuse_ours(checkpoint)
     made = import_crn(checkpoint, out=out)
     (height, width), images = made.form.size, made.form.candidates
     paints = f"{images} candidates of each layout" if images > 1 else "one painting of each layout"
@@ -83,8 +87,13 @@ def pix2pixhd(
         clusters: features_clustered_010.npy, the styles found in the training set.
         discriminator: latest_net_D.pth; a training that goes on --from here takes it up.
     """
+    from photogram.interop.files import refuse_ours
     from photogram.interop.pix2pixhd import import_pix2pixhd
 
+    if not is_there(checkpoint):
+        advice = "give the folder of a training, with latest_net_G.pth in it, or the .pth file of a generator"
+        raise UserError(f"{checkpoint}: no such file or folder; {advice}")
+    refuse_ours(checkpoint)
     made = import_pix2pixhd(
         checkpoint,
         out=out,
@@ -108,8 +117,10 @@ def run(arguments: Sequence[str]) -> int:
 def _translator(
     system: Literal["pix2pix", "cyclegan"], checkpoint: Path, out: Path, options: Path | None, classes: Path | None
 ) -> int:
+    from photogram.interop.files import refuse_ours
     from photogram.interop.pix2pix import import_translator
 
+    refuse_ours(checkpoint)
     made = import_translator(checkpoint, system=system, out=out, classes=classes, options=options)
     form, spec = made.found.form, made.network.spec
     parameters = sum(p.numel() for p in made.network.parameters())

@@ -10,7 +10,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from photogram.errors import UserError
-from photogram.generator import CARD, CONFIG, WEIGHTS
+from photogram.generator import CARD, CONFIG, WEIGHTS, read_config
 from photogram.outputs import writing
 
 LICENCE = (
@@ -64,6 +64,24 @@ def opened(path: Path, advice: str) -> Iterator[BufferedReader]:
         raise UserError(f"{path}: no such file; {advice}") from None
     except OSError as e:
         raise UserError(f"{path}: cannot be read ({e.strerror or e})") from None
+
+
+def refuse_ours(checkpoint: Path) -> None:
+    """Refuse what needs no import: the folder of a network that photogram has published, or a file of it.
+
+    Raises:
+        UserError: saying how it is used.
+    """
+    folder = checkpoint if checkpoint.name not in (CONFIG, WEIGHTS) else checkpoint.parent
+    try:
+        read_config(folder)
+    except UserError:  # other programs have files of these names too
+        return
+    if (folder / WEIGHTS).is_file():
+        raise UserError(
+            f"{checkpoint}: is a network of photogram already and needs no import; "
+            f"`photogram synthesize {folder} LAYOUTS --out painted` paints with it, and --from {folder} trains it on"
+        )
 
 
 def check_room(out: Path) -> None:
