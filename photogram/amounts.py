@@ -23,11 +23,16 @@ def parse_memory(text: str) -> int:
     return int(float(found[1]) * UNITS[unit])
 
 
-def amount(count: int) -> str:
-    """Bytes as a person says them."""
+def amount(count: int, decimals: int = 1) -> str:
+    """Bytes as a person says them.
+
+    Args:
+        count: how many.
+        decimals: of GB; 2 where it is told whether they are within a bound.
+    """
     for unit, size in (("GB", GB), ("MB", 2**20)):
         if count >= size:
-            return f"{count / size:.{1 if unit == 'GB' else 0}f} {unit}"
+            return f"{count / size:.{decimals if unit == 'GB' else 0}f} {unit}"
     return f"{count / 2**10:.0f} kB"
 
 

@@ -54,7 +54,7 @@ class State:
         things: the classes that have objects. What is of another class is stuff, whatever number it carries.
         void: the class of what nobody knows, or None.
         style_by: whether each object has a style, or each class.
-        fresh: the number of the next object.
+        fresh: above all numbers that were ever there; of the next object, where its class gives none.
     """
 
     classes: Integer[np.ndarray, "h w"]

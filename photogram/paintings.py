@@ -152,7 +152,8 @@ def told_once(failures: Iterable[str]) -> list[str]:
         failures: lines such as `FILE: what is wrong`.
 
     Returns:
-        In their order; of more than `_ALIKE` with the same words the first alone, with how many other files there are.
+        In the order of the first of each kind; of more than `_ALIKE` with the same words the first alone, with how
+        many other files there are.
     """
     alike: dict[str, list[str]] = {}
     for line in failures:
@@ -249,7 +250,7 @@ def _other_network(before: object, now: str | Path | None) -> str:
     """Why weights are not those that a folder was begun with, as far as is known; their hashes tell nobody anything."""
     if before is None or now is None:
         return "was begun with another network, or it has changed since (trained on, or clustered again)"
-    if before != str(now):
+    if os.path.realpath(str(before)) != os.path.realpath(now):
         return f"was begun with the network in {before}, not that in {now}"
     return f"was begun with the network in {now}, which has changed since (trained on, or clustered again)"
 

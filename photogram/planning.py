@@ -201,8 +201,8 @@ class Remembering:
             self.tell(f"measuring {what}")
             try:
                 self.known[key] = found = dry_run(*key)
-                needs = "more than there is here" if found is None else f"{amount(found.peak)}, {found.seconds:.2f} s"
-                self.say(f"{what}: {needs}" + (" a step" if found is not None else ""))
+                needs = "more than there is here" if found is None else amount(found.peak)
+                self.say(f"{what}: {needs}" + (f", {found.seconds:.2f} s a step" if found and found.seconds else ""))
             except (UserError, Unmeasured) as e:
                 self.known[key] = e
                 why = f"{'refused' if isinstance(e, UserError) else 'could not be measured'} ({e})"
@@ -223,9 +223,9 @@ class Remembering:
         changes = [("", asked), *((change, other) for change, other, _ in ways(asked))]
         those = [
             (f"{change} {flag('size', need.size)}".strip(), need)
-            for (one, _), need in self.known.items()
+            for (one, until), need in self.known.items()
             for change, other in changes
-            if isinstance(need, Need) and one == other.at(one.spec.size)
+            if isinstance(need, Need) and until == self.last and one == other.at(one.spec.size)
         ]
         return min(those, key=lambda named: (named[1].peak, named[1].pixels), default=None)
 

@@ -206,8 +206,11 @@ class Layout(NamedTuple):
                 0..65535, another suffix, or a folder that cannot be written.
         """
         classes, numbers = self.classes, self.instances
-        if classes.shape[0] != 1 or not classes.numel():
-            raise UserError(f"{path}: holds one layout, but there are {list(classes.shape)}; give one, [1, h, w]")
+        for file, maps in ((path, classes), *([] if instances_path is None else [(instances_path, numbers)])):
+            whole = isinstance(maps, Tensor) and not (maps.is_floating_point() or maps.is_complex())
+            if maps is not None and not (whole and maps.ndim == 3 and len(maps) == 1 and maps.numel()):
+                form = f"{maps.dtype} {list(maps.shape)}" if isinstance(maps, Tensor) else type(maps).__name__
+                raise UserError(f"{file}: holds one layout, integers [1, h, w], but this is {form}")
         least, most = int(classes.min()), int(classes.max())
         if least < 0 or most > 65535:
             raise UserError(f"{path}: class {least if least < 0 else most}: must be 0..65535")
@@ -223,7 +226,7 @@ class Layout(NamedTuple):
                 raise UserError(
                     f"{instances_path}: object numbers {list(numbers.shape)}, classes {list(classes.shape)}"
                 )
-            if Path(instances_path).absolute() == Path(path).absolute():
+            if Path(instances_path).resolve() == Path(path).resolve():
                 raise UserError(f"{path}: cannot hold classes and object numbers; give two files")
             # First: where their file cannot hold them, neither is written.
             files.insert(0, (instances_path, numbers[0].cpu().numpy().astype(np.int64)))

@@ -108,7 +108,7 @@ def test_a_network_of_ours_is_not_imported_but_used(tmp_path, capsys, source, na
     assert main(["import", source, str(run / name), "--out", str(tmp_path / "out")]) == 1
     said = capsys.readouterr().err
     assert f"{run / name}: is a network of photogram already and needs no import" in said
-    assert f"`photogram synthesize {run} LAYOUTS --out painted`" in said and not (tmp_path / "out").exists()
+    assert f"give {run} as it is to the commands" in said and not (tmp_path / "out").exists()
 
 
 def test_files_of_these_names_that_are_not_ours_are_no_network_of_ours(tmp_path, capsys):

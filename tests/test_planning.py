@@ -205,6 +205,23 @@ def test_where_nothing_fits_the_smallest_that_was_measured_is_the_last(monkeypat
     assert ("--checkpointing" in ways[-1].change) == least[2]
 
 
+def test_a_look_at_the_start_alone_is_no_training(monkeypatch):
+    """Where a small size is refused, it is started to see whether that is for its size: no row is made of it."""
+    told = list[str]()
+
+    def refuses_small(one: Asked, until: str = "saving") -> Need | None:
+        if until == "start":
+            return replace(took(one, GB // 2), seconds=0.0)
+        if one.spec.size[0] < 90:
+            raise UserError("too small")
+        return took(one, 20 * GB)
+
+    monkeypatch.setattr(planning, "dry_run", refuses_small)
+    ways = plan(asked(), 4 * GB, 100 * GB, told.append)
+    assert all(way.need is None or way.need.peak == 20 * GB for way in ways) and not any(way.fits for way in ways)
+    assert not any("0.00 s" in line for line in told)
+
+
 def test_other_ways_are_named_with_what_they_need(monkeypatch):
     ways = {w.change: w for w in found(Machine(10 * FULL), FULL // 2, monkeypatch)}
     assert list(ways) == [
@@ -622,7 +639,7 @@ def test_the_command(tmp_path: Path, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert "--checkpointing" in said and "9 steps" in said and "no" in said
     assert "within 1 MB" in said and "nothing of this makes it fit" in said and "learns the same" not in said
-    smallest = re.search(r"the smallest that was measured, (--size 16 32), takes 1\.5 GB; smaller networks", said)
+    smallest = re.search(r"the smallest that was measured, (--size 16 32), takes 1\.50 GB; smaller networks", said)
     assert smallest is not None and smallest[1] in said.split("nothing of this")[0], "it is in the table"
     assert main([*words, "--memory", "much"]) == 1 and "must be an amount" in capsys.readouterr().err
 

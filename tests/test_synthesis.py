@@ -416,6 +416,8 @@ def test_another_network_is_refused(painter: CascadedRefinementNetwork, layouts:
         paint(painter, layouts, tmp_path / "unknown")
     with pytest.raises(UserError, match=f"was begun with the network in runs/a, which has {changed}"):
         paint(painter, layouts, tmp_path / "out", source="runs/a")
+    with pytest.raises(UserError, match=f"/runs/a, which has {changed}"):  # the same by another name
+        paint(painter, layouts, tmp_path / "out", source=Path("runs/a").absolute())
     with pytest.raises(UserError, match="was begun with the network in runs/a, not that in runs/b; give another"):
         paint(painter, layouts, tmp_path / "out", source="runs/b")
 

@@ -108,7 +108,7 @@ def _show(found: Sequence[Way], asked: PlanFlags, budget: int) -> None:
 
     from photogram.amounts import amount
 
-    table = Table(title=f"within {amount(budget)}")
+    table = Table(title=f"within {amount(budget, 2)}")
     whole = "the training" if asked.steps is None else f"{asked.steps:,} steps"
     for title in ("", "peak memory", "a step", whole, "fits"):
         table.add_column(title)
@@ -138,7 +138,7 @@ def lines(found: Sequence[Way], steps: int | None) -> list[tuple[str, ...]]:
             continue
         about = "" if way.need.measured else "about "
         whole = "-" if steps is None else duration(steps * way.need.seconds)
-        row = (f"{about}{amount(way.need.peak)}", f"{about}{way.need.seconds:.2f} s", whole)
+        row = (f"{about}{amount(way.need.peak, 2)}", f"{about}{way.need.seconds:.2f} s", whole)
         rows.append((name, *row, "yes" if way.fits else "no"))
     return rows
 
@@ -151,4 +151,4 @@ def _nearest(found: Sequence[Way]) -> str:
     if not measured:
         return ""
     peak, least = min(measured, key=lambda one: one[0])
-    return f": the smallest that was measured, {least.change or 'as asked for'}, takes {amount(peak)}"
+    return f": the smallest that was measured, {least.change or 'as asked for'}, takes {amount(peak, 2)}"

@@ -79,8 +79,8 @@ def refuse_ours(checkpoint: Path) -> None:
         return
     if (folder / WEIGHTS).is_file():
         raise UserError(
-            f"{checkpoint}: is a network of photogram already and needs no import; "
-            f"`photogram synthesize {folder} LAYOUTS --out painted` paints with it, and --from {folder} trains it on"
+            f"{checkpoint}: is a network of photogram already and needs no import; give {folder} as it is to the "
+            "commands, to photogram.load, or to a training with --from"
         )
 
 
