@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import statistics
 import subprocess
 import sys
 import time
@@ -575,13 +576,18 @@ def test_a_line_through_smaller_sizes_meets_the_size_itself(kind):
     case = small(kind)
     one = Asked(case.recipe, SceneSpec(CLASSES, tuple(12 * n for n in case.size)), 4, 2, "fp32")
 
-    def differs() -> list[str]:
-        first, second = smaller_needs(one, HALF, dry_run)
-        whole = dry_run(one)
-        assert first and second and whole
-        return apart(drawn(one, first, second).peak, whole.peak, 0.1)
+    def differs(times: int) -> list[str]:
+        said, true = list[int](), list[int]()
+        for _ in range(times):
+            first, second = smaller_needs(one, HALF, dry_run)
+            whole = dry_run(one)
+            assert first and second and whole
+            said.append(drawn(one, first, second).peak)
+            true.append(whole.peak)
+        return apart(round(statistics.median(said)), round(statistics.median(true)), 0.1)
 
-    at_once_or_twice(differs)
+    # Each of the three measurements varies by some hundredths, which is the allocator's, and a line adds them up.
+    assert not differs(1) or not differs(5)
 
 
 def test_what_later_steps_remember_is_counted():
