@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Literal
 from tyro.conf import Positional
 
 from photogram import flags
-from photogram.collecting import is_there
-from photogram.errors import UserError
 
 if TYPE_CHECKING:
     from photogram.interop.pix2pixhd import Imported
@@ -90,9 +88,6 @@ def pix2pixhd(
     from photogram.interop.files import refuse_ours
     from photogram.interop.pix2pixhd import import_pix2pixhd
 
-    if not is_there(checkpoint):
-        advice = "give the folder of a training, with latest_net_G.pth in it, or the .pth file of a generator"
-        raise UserError(f"{checkpoint}: no such file or folder; {advice}")
     refuse_ours(checkpoint)
     made = import_pix2pixhd(
         checkpoint,

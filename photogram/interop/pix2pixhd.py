@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from photogram.collecting import is_there
 from photogram.errors import UserError
 from photogram.interop.files import check_room, leaving_nothing_half, opened, program
 from photogram.interop.pickled import shortened
@@ -222,6 +223,9 @@ def _files(checkpoint: Path, given: dict[str, Path]) -> _Files:
     """A generator's file and those that are given; of a folder, also those that are there by their usual names."""
     parts = ("encoder", "discriminator", "clusters", "options", "iterations")
     there = dict[str, Path | None].fromkeys(parts)
+    if not is_there(checkpoint):
+        advice = f"give the folder of a training, with {_GENERATOR} in it, or the .pth file of a generator"
+        raise UserError(f"{checkpoint}: no such file or folder; {advice}")
     if not checkpoint.is_dir():
         return _Files(checkpoint, **there | given, sure=frozenset(given))
     usual = {"encoder": _ENCODER, "discriminator": _DISCRIMINATOR, "options": _OPTIONS, "iterations": _ITERATIONS}
