@@ -16,12 +16,7 @@ from photogram.runlog import diagnostics_of
 
 _PAINTING = (
     'generator = photogram.load("this folder")',
-    'photo = generator.sample(photogram.Layout.open("layout.png").resized(generator.spec.size), seed=0)',
-    'photogram.save(photo, "photo.png")',
-)
-_PAINTING_OBJECTS = (
-    'generator = photogram.load("this folder")',
-    'layout = photogram.Layout.open("layouts/a.png", "instances/a.png")  # classes, and object numbers',
+    "layout = photogram.Layout.open({files})",
     "photo = generator.sample(layout.resized(generator.spec.size), seed=0)",
     'photogram.save(photo, "photo.png")',
 )
@@ -90,7 +85,9 @@ def _use(network: Network) -> Sequence[str]:
     if isinstance(network, UnaskedGenerator):
         return _PAINTING_UNASKED
     if not spec.image_channels:
-        return _PAINTING_OBJECTS if isinstance(network, Generator) and network.needs_objects else _PAINTING
+        objects = isinstance(network, Generator) and network.needs_objects
+        files = '"layout.png", "instances.png"' if objects else '"layout.png"'
+        return [line.format(files=files) for line in _PAINTING]
     words = {
         "source": "layouts/a.png" if spec.num_classes else "image.png",  # whose image is inputs/a.png
         "suffix": "png" if spec.photo_channels in (1, 3) and spec.photo_bits < 32 else "tif",

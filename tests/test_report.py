@@ -277,9 +277,8 @@ def test_the_code_of_the_card_of_a_network_of_objects_runs(tmp_path, monkeypatch
     spec = SceneSpec(CLASSES, (16, 16), instances=True)
     network = CoarseToFineGenerator(spec=spec, width=4, downsamplings=1, blocks=1)
     network.save_pretrained(tmp_path / "this folder", card=model_card(network, {}))
-    for part in ("layouts", "instances"):
-        (tmp_path / part).mkdir()
-        write_image(np.zeros((20, 24), np.uint8), tmp_path / part / "a.png")
+    for file in ("layout.png", "instances.png"):
+        write_image(np.zeros((20, 24), np.uint8), tmp_path / file)
     _, code, _ = (tmp_path / "this folder/README.md").read_text(encoding="utf-8").split("```", 2)
     monkeypatch.chdir(tmp_path)
     exec(compile(code.removeprefix("python\n"), "card", "exec"), {})  # noqa: S102
