@@ -120,9 +120,8 @@ class EditSession:
     @property
     def layout(self) -> Layout:
         """What is painted, [1, h, w]; a copy."""
-        classes, instances = (
-            torch.from_numpy(part.copy())[None] for part in (self.state.classes, self.state.instances)
-        )
+        parts = (self.state.classes, self.state.instances)
+        classes, instances = (torch.from_numpy(part.copy())[None] for part in parts)
         return Layout(classes, instances if self._instances else None)
 
     @property

@@ -329,8 +329,8 @@ class Generator(Network, abc.ABC):
         if layout is not None:
             if self.needs_objects and layout.instances is None:
                 raise UserError(
-                    f"{name} was trained with instance maps; open them with the layout, as "
-                    "Layout.open(path, instances_path), or lay them into `instances/` beside the folder of layouts"
+                    f"{name} was trained with instance maps; open them with the layout: "
+                    "Layout.open(path, instances_path)"
                 )
             check_layout(layout, self.spec)
         return condition

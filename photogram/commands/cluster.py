@@ -51,8 +51,9 @@ def run(arguments: Sequence[str]) -> int:
 def _run(run: Path, data: Path, split: str, clusters: int, least_area: str, fit: str, seed: int) -> int:
     from photogram.data.folder import Fit, Folder
     from photogram.generator import CARD, WEIGHTS
+    from photogram.outputs import read_record
     from photogram.recipes import load
-    from photogram.runfolder import read_settings
+    from photogram.runfolder import SETTINGS
     from photogram.styled import StyledGenerator
     from photogram.styling import (
         area,
@@ -77,10 +78,8 @@ def _run(run: Path, data: Path, split: str, clusters: int, least_area: str, fit:
         raise UserError(f"{run}: holds a {type(network).__name__}, which has no styles; pix2pixhd has")
     wanted: object = fit
     if fit == "auto":  # the encoder knows photographs at that scale
-        try:
-            wanted = (read_settings(run) or {}).get("fit")
-        except UserError as e:
-            raise UserError(f"{str(e).split(';')[0]}; say how photographs are brought to size with --fit") from None
+        trained = read_record(run / SETTINGS, "say how photographs are brought to size with --fit")
+        wanted = (trained or {}).get("fit")
     how: Fit = next((known for known in get_args(Fit) if known == wanted), "stretch")
     scenes = Folder(data, split, size=network.spec.size, fit=how)
     check_fit(network, scenes.spec, str(data / split))

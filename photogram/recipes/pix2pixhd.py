@@ -215,11 +215,9 @@ class Pix2PixHD:
                 raise unfit(name, value, "is of self-attention; give --discriminator attention or hybrid with it")
         if self.freeze_epochs and not self.enhancers:
             raise unfit("freeze_epochs", self.freeze_epochs, "without --enhancers there is nothing to freeze; give 0")
-        total = self.epochs + self.decay_epochs
-        if self.decay_epochs and self.freeze_epochs >= total:
-            raise unfit(
-                "freeze_epochs", self.freeze_epochs, f"all must learn before epoch {total}, the last; give less"
-            )
+        last = self.epochs + self.decay_epochs
+        if self.decay_epochs and self.freeze_epochs >= last:
+            raise unfit("freeze_epochs", self.freeze_epochs, f"all must learn before epoch {last}, the last")
         if not self.train_encoder and self.features == "none":
             raise UserError("--no-train-encoder: there is no encoder; give --features objects or classes")
 

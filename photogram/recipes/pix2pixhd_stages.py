@@ -52,10 +52,12 @@ class Begun(NamedTuple):
 
 def begun(recipe: Stage, run: Run) -> Begun:
     """The generator with what it takes from `--from`; of a run that goes on, its form alone."""
+    if run.resumes:
+        return Begun(recipe.network(run.spec), {}, 0)
     if run.start_from is None:
-        if not recipe.train_encoder and not run.resumes:
+        if not recipe.train_encoder:
             raise UserError("--no-train-encoder: the encoder must come from a run; name one with --from")
-        if recipe.freeze_epochs and not run.resumes:
+        if recipe.freeze_epochs:
             raise UserError(
                 f"--freeze-epochs {recipe.freeze_epochs}: what would be frozen has learned nothing; name the run "
                 "of the coarser networks with --from, or give 0"
